@@ -1,0 +1,107 @@
+// The only C++ file that knows Python. Pointers and sizes in, nothing out: Python allocates and checks.
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+
+#include "ops.h"
+
+namespace py = pybind11;
+using namespace fastcam;
+using Ptr = std::uintptr_t;
+using Int = std::int64_t;
+
+namespace {
+
+template <class T>
+T* at(Ptr pointer) {
+  return reinterpret_cast<T*>(pointer);
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#elif defined(_MSC_VER)
+  return "msvc " + std::to_string(_MSC_VER);
+#else
+  return "unknown";
+#endif
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["isa"] = isa();
+#ifdef _OPENMP
+  info["openmp"] = true;
+#else
+  info["openmp"] = false;
+#endif
+#ifdef FASTCAM_HAS_CUDA
+  info["cuda"] = true;
+#else
+  info["cuda"] = false;
+#endif
+  info["compiler"] = compiler();
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  using Unlocked = py::call_guard<py::gil_scoped_release>;
+  m.def("build_info", &build_info);
+  m.def("use_isa", &use_isa);
+
+  m.def(
+      "weighted_sum",
+      [](Ptr activations, Ptr weights, Ptr out, Int B, Int T, Int C, Int P, int type, int threads) {
+        kernels().weighted_sum(
+            {at<void>(activations), at<float>(weights), at<float>(out), B, T, C, P, Float(type), threads});
+      },
+      Unlocked());
+
+  m.def(
+      "resize_normalize",
+      [](Ptr maps, Ptr out, Int N, Int h, Int w, Int H, Int W, int clip, int threads) {
+        kernels().resize_normalize({at<float>(maps), at<float>(out), N, h, w, H, W, Clip(clip), threads});
+      },
+      Unlocked());
+
+  m.def(
+      "mask_images",
+      [](Ptr activations, Ptr images, Ptr out, Ptr constant, Int stride, Int B, Int K, Int h, Int w, Int C, Int H,
+         Int W, int type, bool channels_last, int normalize, bool align_corners, int threads) {
+        kernels().mask_images({at<float>(activations), at<float>(images), at<void>(out), at<uint8_t>(constant), stride,
+                               B, K, h, w, C, H, W, Float(type), channels_last, Normalize(normalize), align_corners,
+                               threads});
+      },
+      Unlocked());
+
+  m.def(
+      "mask_cells",
+      [](Ptr activations, Ptr out, Int B, Int C, Int h, Int w, Int start, Int stop, int type, bool channels_last,
+         int kernel, int threads) {
+        kernels().mask_cells({at<float>(activations), at<void>(out), B, C, h, w, start, stop, Float(type),
+                              channels_last, Kernel(kernel), threads});
+      },
+      Unlocked());
+
+  m.def(
+      "mask_channels",
+      [](Ptr activations, Ptr out, Int B, Int C, Int P, Int start, Int stop, Int bytes, bool channels_last,
+         int threads) {
+        kernels().mask_channels(
+            {at<void>(activations), at<void>(out), B, C, P, start, stop, bytes, channels_last, threads});
+      },
+      Unlocked());
+
+  m.def(
+      "overlay",
+      [](Ptr images, Ptr maps, Ptr colormap, Ptr out, Int N, double alpha, int threads) {
+        kernels().overlay(
+            {at<uint8_t>(images), at<float>(maps), at<uint8_t>(colormap), at<uint8_t>(out), N, alpha, threads});
+      },
+      Unlocked());
+}

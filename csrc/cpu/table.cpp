@@ -1,0 +1,6 @@
+#include "ops.h"
+
+namespace fastcam::FASTCAM_ISA {
+extern const Kernels table;
+const Kernels table{weighted_sum, resize_normalize, mask_images, mask_cells, mask_channels, overlay};
+}  // namespace fastcam::FASTCAM_ISA

@@ -1,0 +1,101 @@
+// Table of contents: every kernel's arguments, shapes and formula. Dense row-major pointers; no Python, no torch.
+// Each CPU kernel is compiled once per instruction set into fastcam::<isa>; kernels() holds the set chosen at run time.
+#pragma once
+#include <cstdint>
+
+namespace fastcam {
+
+enum class Float : int { f32 = 0, bf16 = 1, f16 = 2 };               // as in fastcam/ops/native.py
+enum class Normalize : int { after = 0, before = 1, never = 2 };     // min-max after or before the resize
+enum class Clip : int { before = 0, after = 1, never = 2 };          // ReLU before or after the resize
+enum class Kernel : int { point = 0, gaussian = 1, neighbors = 2 };  // what a cell takes along
+
+// out[b, t, p] = sum_c weights[b, t, c] * activations[b, c, p]
+struct WeightedSum {
+  const void* activations;  // (B, C, P) of `type`
+  const float* weights;     // (B, T, C)
+  float* out;               // (B, T, P)
+  int64_t B, T, C, P;
+  Float type;
+  int threads;
+};
+
+// out[n] = (m - min m) / (max m - min m), m = resize(maps[n]); zeros where max == min
+struct ResizeNormalize {
+  const float* maps;  // (N, h, w)
+  float* out;         // (N, H, W) in [0, 1]
+  int64_t N, h, w, H, W;
+  Clip clip;
+  int threads;
+};
+
+// out[b, k] = images[b] * resize(activations[b, k]), min-max normalized after, before or never
+struct MaskImages {
+  const float* activations;  // (B, K, h, w), image b starts at b * stride
+  const float* images;       // (B, C, H, W) or, channels last, (B, H, W, C)
+  void* out;                 // (B, K, C, H, W) or (B, K, H, W, C), of `type`
+  uint8_t* constant;         // (B, K): max == min
+  int64_t stride, B, K, h, w, C, H, W;
+  Float type;
+  bool channels_last;
+  Normalize normalize;
+  bool align_corners;
+  int threads;
+};
+
+// out[b, i - start] = A[b] at cell i and its surroundings, zero elsewhere
+struct MaskCells {
+  const float* activations;  // (B, C, h, w)
+  void* out;                 // (B, stop - start, C, h, w) or (B, stop - start, h, w, C), of `type`
+  int64_t B, C, h, w, start, stop;
+  Float type;
+  bool channels_last;
+  Kernel kernel;
+  int threads;
+};
+
+// out[b, k - start] = A[b] with channel k zeroed; any element type of `bytes` bytes
+struct MaskChannels {
+  const void* activations;  // (B, C, P) or, channels last, (B, P, C)
+  void* out;                // (B, stop - start, C, P) or (B, stop - start, P, C)
+  int64_t B, C, P, start, stop, bytes;
+  bool channels_last;
+  int threads;
+};
+
+// out[p] = round((1 - alpha) * images[p] + alpha * colormap[round(255 * maps[p])])
+struct Overlay {
+  const uint8_t* images;    // (N, 3)
+  const float* maps;        // (N), clipped to [0, 1], NaN is 0
+  const uint8_t* colormap;  // (256, 3)
+  uint8_t* out;             // (N, 3)
+  int64_t N;
+  double alpha;
+  int threads;
+};
+
+struct Kernels {
+  void (*weighted_sum)(const WeightedSum&);
+  void (*resize_normalize)(const ResizeNormalize&);
+  void (*mask_images)(const MaskImages&);
+  void (*mask_cells)(const MaskCells&);
+  void (*mask_channels)(const MaskChannels&);
+  void (*overlay)(const Overlay&);
+};
+
+const Kernels& kernels();
+const char* isa();               // name of the instruction set in use
+bool use_isa(const char* name);  // false if this build or this CPU lacks it
+
+#ifdef FASTCAM_ISA
+namespace FASTCAM_ISA {
+void weighted_sum(const WeightedSum&);
+void resize_normalize(const ResizeNormalize&);
+void mask_images(const MaskImages&);
+void mask_cells(const MaskCells&);
+void mask_channels(const MaskChannels&);
+void overlay(const Overlay&);
+}  // namespace FASTCAM_ISA
+#endif
+
+}  // namespace fastcam

@@ -1,0 +1,62 @@
+"""The compiled kernels; csrc/ops.h documents them. Tensors go as `data_ptr()`."""
+
+from typing import TypedDict
+
+class BuildInfo(TypedDict):
+    isa: str
+    openmp: bool
+    cuda: bool
+    compiler: str
+
+def build_info() -> BuildInfo: ...
+def use_isa(name: str) -> bool: ...
+def weighted_sum(
+    activations: int, weights: int, out: int, B: int, T: int, C: int, P: int, element: int, threads: int
+) -> None: ...
+def resize_normalize(maps: int, out: int, N: int, h: int, w: int, H: int, W: int, clip: int, threads: int) -> None: ...
+def mask_images(
+    activations: int,
+    images: int,
+    out: int,
+    constant: int,
+    stride: int,
+    B: int,
+    K: int,
+    h: int,
+    w: int,
+    C: int,
+    H: int,
+    W: int,
+    element: int,
+    channels_last: bool,
+    normalize: int,
+    align_corners: bool,
+    threads: int,
+) -> None: ...
+def mask_cells(
+    activations: int,
+    out: int,
+    B: int,
+    C: int,
+    h: int,
+    w: int,
+    start: int,
+    stop: int,
+    element: int,
+    channels_last: bool,
+    kernel: int,
+    threads: int,
+) -> None: ...
+def mask_channels(
+    activations: int,
+    out: int,
+    B: int,
+    C: int,
+    P: int,
+    start: int,
+    stop: int,
+    element_size: int,
+    channels_last: bool,
+    threads: int,
+) -> None: ...
+def overlay(images: int, maps: int, colormap: int, out: int, N: int, alpha: float, threads: int) -> None: ...

@@ -1,0 +1,31 @@
+"""Class activation maps, compiled: the papers' own maps, many times sooner.
+
+>>> from fastcam import list_methods
+>>> list_methods("*score*")
+['scorecam']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cam import CAM, Explanation, explain
+    from .methods.registry import list_methods
+    from .targets import TopK
+
+__version__ = "0.1.0"
+__all__ = ["CAM", "Explanation", "TopK", "__version__", "explain", "list_methods"]
+
+_HOME = {"CAM": "cam", "Explanation": "cam", "explain": "cam", "list_methods": "methods", "TopK": "targets"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'fastcam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

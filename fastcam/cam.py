@@ -1,0 +1,258 @@
+"""The public objects: `CAM`, `Explanation`, `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import ops
+from .ask import Question, answer
+from .masked import Budget
+from .methods.registry import find
+from .model.layers import LayerSpec, as_list
+from .model.layers import find as find_layer
+from .model.network import Network
+from .model.outputs import Selector, describe, require_finite, widen
+from .targets import TargetSpec
+
+FUSIONS = ("mean", "max")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps and what they stand on.
+
+    Attributes:
+        maps: (B, H, W), or (B, T, H, W) for T targets an image; float32 in [0, 1], on the images' device. A map
+            that is the same everywhere is zero.
+        raw: (B, h, w) or (B, T, h, w) signed and not normalized, at the layer's size; a list of them for a list
+            of layers.
+        logits: what the model gave, (B, classes) for a classifier.
+        target: (B,) or (B, T) classes that were explained, None for a callable.
+        layer: names of the layers.
+        method: name of the method.
+    """
+
+    maps: Tensor
+    raw: Tensor | list[Tensor]
+    logits: Any
+    target: Tensor | None
+    layer: list[str]
+    method: str
+
+
+class CAM:
+    """Class activation maps of one model by one method.
+
+    The model is left as it was: training mode, gradients, hooks, random state, also after an exception. It runs
+    in evaluation mode, under whatever autocast is active; `no_grad`, `inference_mode` and frozen parameters make
+    no difference.
+
+    Args:
+        model: maps images (B, C, H, W) to logits (B, classes), or to a tuple, dict or Hugging Face output of them.
+        method: its name, see `fastcam.list_methods()`.
+        layer: a name, a module, a list of them (fused), or None for the last spatial map.
+        batch_size: rows of a masked forward, or "auto": the fastest that `max_memory` allows, found on the way.
+        max_memory: bytes that a masked forward may take above the bare forward; None is 256 MB.
+        precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
+        compile: run masked forwards of the whole model through `torch.compile`.
+        output: what to score in the model's output: a key, an attribute, an index, or a function.
+        fusion: "mean" or "max" of the maps of several layers.
+        **options: of the method, see `fastcam methods`.
+
+    Raises:
+        ValueError: an unknown method, layer, or value of an option.
+        TypeError: a model that is no `nn.Module`, or an option that the method does not have.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from fastcam import CAM
+        >>> pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), pool, nn.Linear(8, 5))
+        >>> CAM(net, "gradcam")(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 32, 32])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: str = "gradcam",
+        layer: LayerSpec = None,
+        *,
+        batch_size: int | str = "auto",
+        max_memory: int | None = None,
+        precision: str = "float32",
+        compile: bool = False,  # noqa: A002 - torch's own word
+        output: Selector = None,
+        fusion: str = "mean",
+        **options: Any,
+    ) -> None:
+        self.method = find(method)
+        self.options = self.method.resolve(options)
+        self.network = Network(model, output, precision)
+        self.model = model
+        self.layer = layer
+        if layer is not None:
+            for one in as_list(layer):
+                find_layer(self.network.model, one)
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be 'mean' or 'max', got {fusion!r}")
+        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"batch_size must be 'auto' or a positive int, got {batch_size!r}")
+        if max_memory is not None and max_memory < 1:
+            raise ValueError(f"max_memory must be a positive number of bytes or None, got {max_memory!r}")
+        self.fusion = fusion
+        self.budget = Budget(batch_size, max_memory, compile)
+        self.layer_names: list[str] = []
+
+    def __call__(
+        self,
+        images: Tensor,
+        *args: Any,
+        target: TargetSpec = None,
+        differentiable: bool = False,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The maps of a batch.
+
+        Args:
+            images: (B, C, H, W) as the model takes them, on its device.
+            *args: further inputs of the model.
+            target: None (the predicted class), an int, (B,) or (B, T) classes, `TopK(k)`, "all", a callable from
+                logits (n, ...) to scores (n,), or one callable for each image.
+            differentiable: keep the graph from the model's parameters to the maps, for gradient methods, `cam`
+                and `eigencam`.
+            **kwargs: further inputs of the model by name.
+
+        Returns:
+            (B, H, W), or (B, T, H, W) for T targets an image: float32 in [0, 1], on the images' device.
+
+        Raises:
+            ValueError: images, target or layer that cannot be explained; the message says how to mend it.
+            TypeError: images that are no floating-point tensor, or a target of another kind.
+        """
+        return self.explain(images, *args, target=target, differentiable=differentiable, **kwargs).maps
+
+    def explain(
+        self,
+        images: Tensor,
+        *args: Any,
+        target: TargetSpec = None,
+        differentiable: bool = False,
+        **kwargs: Any,
+    ) -> Explanation:
+        """The maps of a batch and what they stand on; arguments as for a call.
+
+        Returns:
+            An `Explanation`.
+        """
+        self._check(images)
+        if differentiable and "scores" in self.method.needs:
+            raise ValueError(f"{self.method.name} has no differentiable form; use a gradient method, cam or eigencam")
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            question = Question(
+                self.method,
+                self.options,
+                self.network,
+                images,
+                args,
+                kwargs,
+                self.layer,
+                target,
+                self.budget,
+                differentiable,
+            )
+            answers = answer(question)
+            size = (int(images.shape[-2]), int(images.shape[-1]))
+            clip = self.method.clip(self.options)
+            maps = [_finish(one.raw, size, clip) for one in answers]
+            fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
+        first = answers[0]
+        self.layer_names = [one.forward.captured.name for one in answers]
+        raws = [one.raw[:, 0] if first.target.single else one.raw for one in answers]
+        classes = first.target.classes
+        logits = first.forward.logits
+        return Explanation(
+            maps=fused[:, 0] if first.target.single else fused,
+            raw=raws if isinstance(self.layer, Sequence) and not isinstance(self.layer, str) else raws[0],
+            logits=logits.detach() if isinstance(logits, Tensor) and not differentiable else logits,
+            target=classes[:, 0] if classes is not None and first.target.single else classes,
+            layer=self.layer_names,
+            method=self.method.name,
+        )
+
+    def _fuse(self, maps: Tensor) -> Tensor:
+        fused = maps.mean(0) if self.fusion == "mean" else maps.amax(0)
+        return _finish(fused, (fused.shape[-2], fused.shape[-1]), "never")
+
+    def _check(self, images: Any) -> None:
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            raise TypeError(
+                f"images must be a floating-point tensor (B, C, H, W), got a {describe(images)}; preprocess them as "
+                "the model was trained, e.g. (x / 255 - mean) / std"
+            )
+        if images.dim() != 4 or images.numel() == 0:
+            mend = "add a batch axis: images[None]" if images.dim() == 3 else "give at least one image"
+            raise ValueError(f"images must have shape (B, C, H, W), got {tuple(images.shape)}; {mend}")
+        weight = next((p for p in self.network.model.parameters() if p.is_floating_point()), None)
+        if weight is not None and weight.device != images.device:
+            raise ValueError(f"images are on {images.device}, the model is on {weight.device}; move one of them")
+        autocast = self.network.precision != "float32" or torch.is_autocast_enabled(images.device.type)
+        if weight is not None and weight.dtype != images.dtype and not autocast:
+            raise TypeError(
+                f"images are {images.dtype}, the model's weights {weight.dtype}; convert the images: "
+                f"images.to({weight.dtype})"
+            )
+        first = next((m for m in self.network.model.modules() if isinstance(m, nn.Conv2d)), None)
+        if first is not None and first.in_channels != images.shape[1] and _is_first(self.network.model, first):
+            raise ValueError(
+                f"images have {images.shape[1]} channels, the model's first convolution takes {first.in_channels}; "
+                "convert the pictures (gray or RGBA to RGB)"
+            )
+        require_finite(images, "images hold", "check how they were read and normalized")
+
+    def __repr__(self) -> str:
+        """The model's class, the method and the layer."""
+        return f"CAM({type(self.network.model).__name__}, {self.method.name!r}, layer={self.layer!r})"
+
+
+def _is_first(model: nn.Module, conv: nn.Conv2d) -> bool:
+    """Whether no other module with weights is registered before a convolution."""
+    weighted = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    return next((m for m in weighted if m is not model), None) is conv and conv.groups == 1
+
+
+def _finish(raw: Tensor, size: tuple[int, int], clip: str) -> Tensor:
+    """Signed maps to the images' size and to [0, 1]. (B, T, h, w) -> (B, T, H, W) float32"""
+    batch, targets = raw.shape[:2]
+    require_finite(raw, "the map has", "check the model's weights, or choose another layer")
+    return ops.resize_normalize(widen(raw).flatten(0, 1), size, clip).unflatten(0, (batch, targets)).float()
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor,
+    method: str = "gradcam",
+    layer: LayerSpec = None,
+    target: TargetSpec = None,
+    **options: Any,
+) -> Explanation:
+    """Explain a batch in one call; what is learned of the model's structure is kept for the next one.
+
+    Args:
+        model: see `CAM`.
+        images: (B, C, H, W)
+        method: its name.
+        layer: see `CAM`.
+        target: see `CAM.__call__`.
+        **options: of `CAM` and of the method.
+
+    Returns:
+        An `Explanation`.
+    """
+    return CAM(model, method, layer, **options).explain(images, target=target)

@@ -1,0 +1,186 @@
+"""The commands and their options; torch is imported only once one of them runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fastcam.cli.console import error
+
+
+class Reporting(TyperGroup):
+    """Prints what the library says is wrong as one line, without a traceback, and exits with 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, OSError) as reason:
+            if ctx.params.get("traceback") or isinstance(reason, BrokenPipeError):
+                raise
+            error(reason)
+        except ModuleNotFoundError as reason:
+            if reason.name != "PIL":
+                raise
+            error("pictures need Pillow: pip install 'fastcam[cli]'")
+        raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=Reporting,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="timm:NAME, torchvision:NAME, FILE.pt2 or package.module:callable "
+        "(default: EfficientNet-Lite0, ImageNet).",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="A .pt, .pth, .safetensors or .npz file, or 'random' (default: the model's pretrained ones)."),
+]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0 (default: a GPU if there is one).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Crop = Annotated[int | None, typer.Option(min=1, help="Side of the center crop in pixels (default: the model's).")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import fastcam
+
+        typer.echo(f"fastcam {fastcam.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", envvar="FASTCAM_TRACEBACK", help="Show where an error comes from.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Class activation maps, compiled: which parts of a picture a network looked at."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo.png.")] = Path("fastcam-demo"),
+    methods: Annotated[
+        str | None, typer.Option(help="Names or wildcards, separated by commas (default: eight of them).")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Explain three bundled pictures by many methods; needs no network access."""
+    from fastcam.cli import demo
+    from fastcam.cli.arguments import find_methods
+
+    demo.run(out, find_methods([methods] if methods else demo.METHODS), device)
+
+
+@app.command()
+def explain(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, globs or folders.", show_default=False)],
+    model: Model = None,
+    weights: Weights = None,
+    method: Annotated[list[str], typer.Option(help="Names or wildcards, separated by commas.")] = ["gradcam"],  # noqa: B006
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="NAME=VALUE", help="Of the methods that have it."),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Name, or several separated by commas to fuse (default: the last map).")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Class number, class name, or top3 (default: the predicted class).")
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option("--classes", exists=True, dir_okay=False, help="Text file, one class name a line."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-out"),
+    device: Device = None,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    crop: Crop = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Shorter side before cropping (default: the model's).")
+    ] = None,
+    interpolation: Annotated[str | None, typer.Option(help="bilinear, bicubic, … (default: the model's).")] = None,
+    mean: Annotated[str | None, typer.Option(help="r,g,b in 0 to 1 (default: the model's).")] = None,
+    std: Annotated[str | None, typer.Option(help="r,g,b in 0 to 1 (default: the model's).")] = None,
+    colors: Annotated[str, typer.Option(help="turbo, jet, viridis, inferno or gray.")] = "turbo",
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="How much of the colors covers the picture.")] = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """Explain pictures: overlays, panels, raw maps, and a line of JSON each."""
+    from fastcam import CAM, image
+    from fastcam.cli import arguments, classes, explain, models
+
+    image.colormap(colors)
+    found = arguments.find_methods(method)
+    options = arguments.find_options(option or [], found)
+    class_names = classes.read_names(names) if names else None
+    if class_names is None and classes.is_name(target):
+        class_names = classes.imagenet()
+    wanted = classes.parse_target(target, class_names or ())
+    loaded = models.load(
+        model, weights, device,
+        size=size, crop=crop, interpolation=interpolation, mean=_triple(mean), std=_triple(std),
+    )  # fmt: skip
+    layers = layer.split(",") if layer and "," in layer else layer
+    cams = {name: CAM(loaded.model, name, layers, precision=precision, **options[name]) for name in found}
+    job = explain.Job(loaded, cams, wanted, class_names, out, colors, alpha)
+    raise typer.Exit(explain.run(arguments.find_pictures(images), job, as_json))
+
+
+def _triple(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return tuple(float(number) for number in text.split(",")) if text else None
+    except ValueError:
+        raise ValueError(f"{text!r} is not three numbers; give one a channel, such as 0.5,0.5,0.5") from None
+
+
+@app.command()
+def methods(
+    pattern: Annotated[str, typer.Argument(help="Name with wildcards.")] = "*", as_json: AsJson = False
+) -> None:
+    """List the methods: formula, what each asks of the model, cost, options, paper."""
+    from fastcam.cli import tables
+
+    tables.methods(pattern, as_json)
+
+
+@app.command()
+def layers(
+    model: Model = None,
+    weights: Weights = None,
+    device: Device = None,
+    crop: Crop = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the layers that --layer may name, and mark the default."""
+    from fastcam.cli import models, tables
+
+    # The shapes do not depend on the weights, so there is no need to download any.
+    random = "random" if weights is None and model and model.startswith(("timm:", "torchvision:")) else weights
+    tables.layers(models.load(model, random, device, crop=crop), as_json)
+
+
+@app.command()
+def env(as_json: AsJson = False) -> None:
+    """Show versions, hardware, and which op runs on which backend."""
+    from fastcam.cli import tables
+
+    tables.env(as_json)

@@ -1,0 +1,251 @@
+"""Scores of masked images and of masked activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .methods.evidence import InputScores, LayerScores
+from .model.forward import Forward
+from .model.outputs import widen
+from .model.pooled import PooledTail
+from .model.structure import row_bytes
+from .scoring import Buffer, Chunks, score_rows
+from .targets import Target
+
+if TYPE_CHECKING:
+    from .ask import Question
+
+TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
+ROW_SLACK = 1.5  # workspaces of convolutions, over the largest input and output of one module
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What masked forwards may use.
+
+    Attributes:
+        batch_size: rows a forward, or "auto".
+        max_memory: bytes of a chunk above the bare forward of one image; None is 256 MB.
+        compile: whether whole-model chunks run through `torch.compile`.
+    """
+
+    batch_size: int | str = "auto"
+    max_memory: int | None = None
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one image that need a forward: constant and repeated ones are scored once.
+
+    Attributes:
+        maps: (1, K', h, w) activations of the masks to score; the last is zero if some are constant.
+        index: (K,) where each channel's score stands among the K'.
+        constant: (K,) bool.
+    """
+
+    maps: Tensor
+    index: Tensor
+    constant: Tensor
+
+
+def distinct_masks(a: Tensor, normalize: str, with_constant: bool) -> Masks:
+    """Which of the K masks differ.
+
+    Args:
+        a: (K, h, w) activations of one image.
+        normalize: as in `ops.mask_images`; masks that are scaled alike count as the same.
+        with_constant: whether the constant ones are to be scored, all with one forward.
+
+    Returns:
+        The distinct masks in the order of their first channel, then the constant one.
+    """
+    flat = a.flatten(1)
+    low, high = flat.aminmax(dim=1, keepdim=True)
+    constant = (low == high)[:, 0]
+    live = (~constant).nonzero()[:, 0]
+    shapes = flat[live] if normalize == "never" else (flat[live] - low[live]) / (high[live] - low[live])
+    index = torch.zeros(len(a), dtype=torch.long, device=a.device)
+    unique, inverse = torch.unique(shapes, dim=0, return_inverse=True)
+    first = torch.full((len(unique),), len(live), device=a.device).scatter_reduce(
+        0, inverse, torch.arange(len(live), device=a.device), "amin"
+    )
+    order = first.argsort()
+    index[live] = order.argsort()[inverse]
+    maps = a[live[first[order]]]
+    if with_constant and bool(constant.any()):
+        index[constant] = len(maps)
+        maps = torch.cat([maps, torch.zeros_like(a[:1])])
+    return Masks(maps[None], index, constant)
+
+
+def input_scores(question: Question, forward: Forward, target: Target) -> tuple[Tensor, Tensor]:
+    """Mean scores of the images under their activation masks.
+
+    Returns:
+        s (B, T, K), and constant (B, K).
+    """
+    evidence, options = question.method.evidence, question.options
+    assert isinstance(evidence, InputScores)
+    normalize, probability = evidence.normalize(options), evidence.probability(options)
+    a = widen(forward.captured.maps.detach())
+    generator = torch.Generator().manual_seed(options.get("seed", 0))
+    scores, constants = [], []
+    for b in range(len(a)):
+        masks = distinct_masks(a[b], normalize, with_constant=not probability)
+        constants.append(masks.constant)
+        count = masks.maps.shape[1]
+        if count == 0:
+            scores.append(a.new_zeros(target.count, a.shape[1]))
+            continue
+        samples = options["samples"] if evidence.sample else 1
+        fill = _Fill(evidence, options, masks.maps, question.images[b : b + 1], normalize, samples, generator)
+        each = _run_images(question, target, b, count * samples, fill, probability)
+        mean = each.unflatten(1, (count, samples)).mean(2)
+        scores.append(mean[:, masks.index])
+    return torch.stack(scores), torch.stack(constants)
+
+
+@dataclass
+class _Fill:
+    """Writes masked images [start, stop), mask by mask and sample by sample, into one buffer."""
+
+    evidence: InputScores
+    options: dict[str, Any]
+    maps: Tensor
+    image: Tensor
+    normalize: str
+    samples: int
+    generator: torch.Generator
+    _mask: tuple[int, Tensor, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.buffer = Buffer(
+            tuple(self.image.shape[1:]),
+            self.image.dtype,
+            self.image.device,
+            channels_last=self.image.shape[1] > 1,
+        )
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        rows = self.buffer.rows(stop - start)
+        if self.evidence.sample is None:
+            ops.mask_images(self.maps, self.image, start, stop, rows, self.normalize)
+            return rows
+        row = start
+        while row < stop:
+            k, first = divmod(row, self.samples)
+            last = min(self.samples, first + stop - row)
+            mask, draws = self._of(k)
+            rows[row - start : row - start + last - first] = self.evidence.sample(
+                mask, self.image[0], draws[first:last], self.options
+            )
+            row += last - first
+        return rows
+
+    def _of(self, k: int) -> tuple[Tensor, Tensor]:
+        """The mask k (1, H, W) and its samples' draws, made once when the first sample is wanted."""
+        if self._mask is None or self._mask[0] != k:
+            one = torch.ones_like(self.image[:, :1])
+            mask = ops.mask_images(self.maps, one, k, k + 1, None, self.normalize)[0][0]
+            shape = (self.image.shape[1], self.image.shape[2], self.image.shape[3])
+            assert self.evidence.draw is not None
+            self._mask = (k, mask, self.evidence.draw(self.options, shape, self.generator).to(mask))
+        return self._mask[1:]
+
+
+def _run_images(
+    question: Question,
+    target: Target,
+    image: int,
+    rows: int,
+    fill: Callable[[int, int], Tensor],
+    probability: bool,
+) -> Tensor:
+    network, budget, x = question.network, question.budget, question.images
+    model = torch.compile(network.model) if budget.compile else network.model
+    key = ("images", tuple(x.shape[1:]), x.dtype, x.device, network.precision, budget.compile)
+
+    def others(value: Any, count: int) -> Any:
+        batched = isinstance(value, Tensor) and value.dim() and len(value) == len(x)
+        return value[image : image + 1].expand(count, *value.shape[1:]) if batched else value
+
+    def run(chunk: Tensor) -> Any:
+        count = len(chunk)
+        args = [others(v, count) for v in question.args]
+        kwargs = {k: others(v, count) for k, v in question.kwargs.items()}
+        return network.select(model(chunk, *args, **kwargs))
+
+    with network.running(x.device, compiled=budget.compile):
+        if key not in network.facts.row_bytes:
+            network.facts.row_bytes[key] = int(ROW_SLACK * row_bytes(network.model, lambda: run(fill(0, 1))))
+        bytes_ = network.facts.row_bytes[key] + x[0].numel() * x.element_size()
+        chunks = Chunks(rows, bytes_, key, network.facts.tunings, budget.batch_size, budget.max_memory, x.device)
+        return score_rows(chunks, fill, run, lambda logits: _score(logits, target, image, probability))
+
+
+def layer_scores(question: Question, forward: Forward, target: Target) -> Tensor:
+    """Scores of the activations with one channel off, or with one cell on.
+
+    Returns:
+        s (B, T, K), K = C channels or h*w cells.
+    """
+    evidence, options = question.method.evidence, question.options
+    assert isinstance(evidence, LayerScores)
+    probability = options.get("score") == "probability"
+    kernel = options.get("kernel", "point")
+    images = range(len(question.images))
+    tail = forward.pooled
+    if tail is not None and evidence.over == "channels" and tail.structure.channel_wise:
+        if tail.linear is not None and target.classes is not None:
+            y = tail.head(tail.pooled).gather(1, target.classes)
+            return y[..., None] - tail.linear[0][target.classes] * (tail.pooled - tail.zero)[:, None]
+        return torch.stack([target.score_of(tail.without_channels(b), b).T for b in images])
+    if tail is not None and evidence.over == "cells":
+        cells = tail.with_one_cell(kernel)
+        return torch.stack([_score(tail.head(cells[b]), target, b, probability).T for b in images])
+    return torch.stack([_run_tail(question, forward, target, b, evidence.over, kernel, probability) for b in images])
+
+
+def _score(logits: Any, target: Target, image: int, probability: bool) -> Tensor:
+    if probability and target.classes is not None:
+        logits = widen(logits).softmax(1)
+    return target.score_of(logits, image)
+
+
+def _run_tail(
+    question: Question,
+    forward: Forward,
+    target: Target,
+    image: int,
+    over: str,
+    kernel: str,
+    probability: bool,
+) -> Tensor:
+    a = forward.captured.maps.detach()[image : image + 1].contiguous()
+    rows = a.shape[1] if over == "channels" else a.shape[2] * a.shape[3]
+    buffer = Buffer(tuple(a.shape[1:]), a.dtype, a.device)
+    tail, facts, budget = forward.tail, question.network.facts, question.budget
+    kind = "pooled" if isinstance(tail, PooledTail) else type(tail).__name__
+    key = (kind, forward.captured.name, tuple(a.shape[1:]), a.dtype, a.device)
+    bytes_ = TAIL_ROW * a[0].numel() * a.element_size()
+
+    def fill(start: int, stop: int) -> Tensor:
+        out = buffer.rows(stop - start)
+        if over == "channels":
+            return ops.mask_channels(a, start, stop, out)
+        return ops.mask_cells(a, start, stop, out, kernel)
+
+    chunks = Chunks(rows, bytes_, key, facts.tunings, budget.batch_size, budget.max_memory, a.device)
+    return score_rows(
+        chunks,
+        fill,
+        lambda maps: tail(maps, image),
+        lambda logits: _score(logits, target, image, probability),
+    )

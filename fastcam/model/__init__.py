@@ -1,0 +1,1 @@
+"""Networks, and no formulas: one-forward capture, the pooled tail, the cut into head and tail."""

@@ -1,0 +1,129 @@
+"""One forward that yields the activations of the layers and the output; autograd from the layer on only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .outputs import NoMapError, describe, first_tensor, replace_first
+from .tokens import Layout, find_layout
+
+
+@dataclass
+class Captured:
+    """What one layer gave in one forward.
+
+    Attributes:
+        name: of the layer.
+        output: its first output tensor, in the layer's own layout; with `grad`, a node of the graph.
+        layout: how to see it as maps.
+    """
+
+    name: str
+    output: Tensor
+    layout: Layout
+
+    @property
+    def maps(self) -> Tensor:
+        """The activations as maps, a view. (B, C, h, w)"""
+        return self.layout.maps(self.output)
+
+
+@contextlib.contextmanager
+def inference(model: nn.Module, eager: bool = True) -> Iterator[None]:
+    """Evaluation mode and no gradients; every flag is as before at the end, also after an exception.
+
+    With `eager` compiled parts run uncompiled, because hooks inside them never fire. An outer `inference_mode` is
+    lifted, because its tensors cannot enter autograd later on.
+    """
+    training = [module for module in model.modules() if module.training]
+    with contextlib.ExitStack() as stack:
+        for module in training:
+            module.training = False
+        stack.callback(lambda: [setattr(module, "training", True) for module in training])
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        if eager and is_compiled(model):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether some part was compiled, by `torch.compile(module)` or `module.compile()`."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def capture(
+    forward: Callable[[], Any],
+    layers: list[tuple[str, nn.Module]],
+    image_size: tuple[int, int],
+    *,
+    grad: bool = False,
+    differentiable: bool = False,
+) -> tuple[list[Captured], Any]:
+    """Run one forward and hand out the layers' outputs.
+
+    The network goes on with a copy, so an in-place ReLU behind the layer leaves the activations alone. With
+    `grad` the first layer's output becomes a leaf and autograd records from there on: a gradient costs a
+    backward through the tail, never through the whole network, and no parameter's `.grad` is touched.
+
+    Args:
+        forward: runs the model once, inside `inference`.
+        layers: (name, module) each.
+        image_size: (H, W) of the images, in pixels.
+        grad: record the tail.
+        differentiable: record everything, and cut nothing.
+
+    Returns:
+        One `Captured` a layer, in the order given, and the model's output. Of a layer that runs several times
+        the last run counts.
+
+    Raises:
+        ValueError: a layer is not reached, or has no spatial map.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def hook_for(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, _: Any, output: Any) -> Any:
+            tensor = first_tensor(output)
+            if tensor is None:
+                raise NoMapError(f"layer {name!r} returns a {describe(output)}, which holds no tensor")
+            if not differentiable and not (grad and tensor.requires_grad):
+                tensor = tensor.detach()
+            if grad or differentiable:
+                torch.set_grad_enabled(True)
+                if not tensor.requires_grad:
+                    tensor.requires_grad_()
+            seen[name] = tensor
+            return replace_first(output, tensor.clone())
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_for(name)) for name, module in layers]
+    try:
+        with torch.set_grad_enabled(differentiable):
+            output = forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    captured = []
+    for name, _ in layers:
+        if name not in seen:
+            raise NoMapError(f"layer {name!r} was not reached in the forward; choose a layer on the model's path")
+        layout = find_layout(tuple(seen[name].shape), image_size)
+        if layout is None:
+            raise NoMapError(
+                f"layer {name!r} has no spatial map: its output is a {describe(seen[name])} for images of "
+                f"{image_size[0]}x{image_size[1]}; choose a layer before pooling (`fastcam layers` lists them)"
+            )
+        captured.append(Captured(name, seen[name], layout))
+    return captured, output

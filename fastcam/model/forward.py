@@ -1,0 +1,138 @@
+"""One forward of a network, and what can be asked of it: gradients, and a tail to run again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .capture import Captured
+from .pooled import PooledTail
+from .split import Split, cut
+from .tails import CutTail, WholeModel
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+@dataclass
+class Forward:
+    """One forward of the network, seen at one layer.
+
+    Attributes:
+        captured: the layer's output; `.maps` are the activations (B, C, h, w).
+        output: what the model returned.
+        logits: what is scored.
+        pooled: the pooled tail, if this forward proved one.
+    """
+
+    network: Network
+    images: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    captured: Captured
+    output: Any
+    logits: Any
+    pooled: PooledTail | None
+
+    @cached_property
+    def split(self) -> Split | None:
+        """The network cut at the layer, made once for a model, layer and input shape; None where it cannot be."""
+        model, images = self.network.model, self.images
+        parameters = [p for _, p in model.named_parameters()]
+        key = (
+            self.captured.name,
+            tuple(images.shape[1:]),
+            images.device,
+            self.network.precision,
+            len(self.args),
+            tuple(self.kwargs),
+            tuple((p.data_ptr(), p.dtype) for p in parameters),
+        )
+        splits = self.network.facts.splits
+        if key not in splits:
+            for stale in [k for k in splits if k[:-1] == key[:-1]]:
+                del splits[stale]
+            with self.network.running(images.device):
+                splits[key] = (
+                    isinstance(self.logits, Tensor)
+                    and cut(
+                        model,
+                        self.captured.name,
+                        (images, *self.args),
+                        self.kwargs,
+                        self.captured.output.detach(),
+                        self.logits.detach(),
+                        self.network.select,
+                    )
+                ) or None
+            if splits[key] is None:
+                warnings.warn(
+                    f"{type(model).__name__} cannot be cut at {self.captured.name!r} by torch.export; masked "
+                    "forwards there run the whole model, which is exact but slower",
+                    stacklevel=2,
+                )
+        return splits[key]
+
+    @cached_property
+    def parts(self) -> tuple[Tensor, list[Tensor]]:
+        """A in the layer's own layout, and what bypasses the layer; where nothing does, no second head runs."""
+        assert self.split is not None
+        if not self.split.batched:
+            return self.captured.output.detach(), []
+        with self.network.running(self.images.device):
+            return self.split.run_head((self.images, *self.args), self.kwargs)
+
+    @cached_property
+    def tail(self) -> Callable[[Tensor, int], Any]:
+        """The cheapest proved way from activations of one image to logits: (maps (n, C, h, w), image) -> (n, ...)."""
+        if self.pooled is not None:
+            return self.pooled
+        return CutTail(self, self.split) if self.split is not None else WholeModel(self)
+
+    def gradients(
+        self, score: Callable[[Any], Tensor], classes: Tensor | None, *, create_graph: bool = False
+    ) -> Tensor:
+        """dS/dA: closed form behind a pooled tail, a backward through the tail elsewhere.
+
+        Args:
+            score: logits -> (B, T)
+            classes: (B, T) when the score is these classes' logits, else None.
+            create_graph: keep the graph of the gradients.
+
+        Returns:
+            (B, T, C, h, w), or (B, T, C, 1, 1) where it is the same at every cell.
+        """
+        if self.pooled is not None and not create_graph:
+            return self.pooled.gradients(self.captured.maps.detach(), score, classes)
+        with torch.inference_mode(False), torch.enable_grad():
+            scores = score(self.logits)
+            columns = scores.shape[1]
+            rows = []
+            for t in range(columns):
+                if not scores.requires_grad:
+                    raise self._no_gradient()
+                keep = create_graph or t + 1 < columns
+                (g,) = torch.autograd.grad(
+                    scores[:, t].sum(),
+                    self.captured.output,
+                    retain_graph=keep,
+                    create_graph=create_graph,
+                    allow_unused=True,
+                )
+                if g is None:
+                    raise self._no_gradient()
+                rows.append(self.captured.layout.maps(g))
+        return torch.stack(rows, 1)
+
+    def _no_gradient(self) -> ValueError:
+        return ValueError(
+            f"the score does not depend on layer {self.captured.name!r} through differentiable operations; choose "
+            "a layer on the path to the output, a target that is a function of the logits, or a method without "
+            "gradients (scorecam, ablationcam, reciprocam, eigencam)"
+        )

@@ -1,0 +1,171 @@
+"""A network as the methods may question it: activations, logits, a tail, scores of other images."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import layers, pooled
+from .capture import Captured, capture, inference
+from .forward import Forward
+from .outputs import NoMapError, Selector, require_finite, select
+from .split import Split
+from .structure import Recorder, Structure, Watch
+
+Shot = tuple[Captured, Any, Any, "pooled.PooledTail | None"]
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Facts:
+    """What is known of a model; it outlives the objects that asked, and never keeps the model alive."""
+
+    structures: dict[str, Structure | None] = field(default_factory=dict)
+    splits: dict[Any, Split | None] = field(default_factory=dict)
+    defaults: dict[Any, str] = field(default_factory=dict)
+    tunings: dict[Any, Any] = field(default_factory=dict)
+    row_bytes: dict[Any, int] = field(default_factory=dict)
+
+
+_facts: weakref.WeakKeyDictionary[nn.Module, Facts] = weakref.WeakKeyDictionary()
+
+
+class Network:
+    """A model and how to run it.
+
+    Args:
+        model: any `nn.Module` that maps images (B, C, H, W) to logits; a compiled one is run eagerly where
+            layers must be seen.
+        output: what to score in the model's output, see `outputs.select`.
+        precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
+    """
+
+    def __init__(self, model: nn.Module, output: Selector = None, precision: str = "float32"):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        if precision != "float32" and precision not in HALF:
+            raise ValueError(f"precision must be 'float32', 'bfloat16' or 'float16', got {precision!r}")
+        self.model: nn.Module = getattr(model, "_orig_mod", model)
+        self.selector = output
+        self.precision = precision
+        self.facts = _facts.setdefault(self.model, Facts())
+
+    def select(self, output: Any) -> Any:
+        """The logits in a model's output."""
+        return select(output, self.selector)
+
+    @contextlib.contextmanager
+    def running(self, device: torch.device, compiled: bool = False) -> Iterator[None]:
+        """The state in which the model runs: evaluation, no gradients, the chosen precision."""
+        with inference(self.model, eager=not compiled):
+            if self.precision == "float32":
+                yield
+            else:
+                with torch.autocast(device.type, dtype=HALF[self.precision]):
+                    yield
+
+    def forward(
+        self,
+        images: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        layer: layers.LayerSpec,
+        *,
+        grad: bool,
+        differentiable: bool = False,
+    ) -> list[Forward]:
+        """One forward of the model, seen at each layer.
+
+        Args:
+            images: (B, C, H, W)
+            args: further inputs of the model.
+            kwargs: the same by name.
+            layer: None, a name, a module, or a list of them.
+            grad: record the tail, unless it is known to be a pooled one.
+            differentiable: record everything.
+
+        Returns:
+            A `Forward` a layer.
+        """
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+
+        def run() -> Any:
+            return self.model(images, *args, **kwargs)
+
+        def see(names: list[str]) -> list[Shot]:
+            return self._see(run, size, names, grad=grad, differentiable=differentiable)
+
+        with self.running(images.device):
+            if layer is None:
+                key = (tuple(images.shape[1:]), len(args), tuple(kwargs))
+                shots = self._see_default(run, size, see, key)
+            else:
+                shots = see([layers.find(self.model, one)[0] for one in layers.as_list(layer)])
+        return [Forward(self, images, args, kwargs, *shot) for shot in shots]
+
+    def _see_default(
+        self, run: Callable[[], Any], size: tuple[int, int], see: Callable[[list[str]], list[Shot]], key: Any
+    ) -> list[Shot]:
+        """The default layer's shot: one forward once it is known or well guessed, two otherwise."""
+        if key in self.facts.defaults:
+            return see([self.facts.defaults[key]])
+        guessed, shots = layers.guess(self.model), None
+        with layers.Trace(self.model, size) as trace:
+            if guessed is not None:
+                with contextlib.suppress(NoMapError):
+                    shots = see([guessed])
+            logits = shots[0][2] if shots else self.select(run())
+        name = trace.default(logits.shape[1] if isinstance(logits, Tensor) and logits.dim() > 1 else None)
+        if name is None:
+            raise ValueError(
+                f"{type(self.model).__name__} gives no spatial map for images of {size[0]}x{size[1]}; "
+                "pass layer= one that does, or larger images"
+            )
+        self.facts.defaults[key] = name
+        return shots if shots and name == guessed else see([name])
+
+    def _see(
+        self,
+        run: Callable[[], Any],
+        size: tuple[int, int],
+        names: list[str],
+        *,
+        grad: bool,
+        differentiable: bool,
+    ) -> list[Shot]:
+        """One forward with eyes on these layers; structures are found on the first and proved on each."""
+        structures = self.facts.structures
+        proved = len(names) == 1 and structures.get(names[0]) is not None
+        modules = dict(self.model.named_modules())
+        with contextlib.ExitStack() as stack:
+            recorders = {n: stack.enter_context(Recorder(self.model, modules[n])) for n in names if n not in structures}
+            watches = {n: stack.enter_context(Watch(s.head)) for n in names if (s := structures.get(n)) is not None}
+            captured, output = capture(
+                run,
+                [(n, modules[n]) for n in names],
+                size,
+                grad=grad and not proved,
+                differentiable=differentiable,
+            )
+        logits = self.select(output)
+        if isinstance(logits, Tensor):
+            require_finite(logits, "the model's output has", "check its weights and the scale of the images")
+        shots: list[Shot] = []
+        for one in captured:
+            tail = None
+            if one.name in recorders:
+                tail = pooled.find(recorders[one.name].events, one, logits)
+                structures[one.name] = tail and tail.structure
+            elif (structure := structures[one.name]) is not None:
+                tail = pooled.prove(structure, one, watches[one.name].vector, logits)
+                if tail is None:  # what held before does not hold here: look again, from the start
+                    del structures[one.name]
+                    return self._see(run, size, names, grad=grad, differentiable=differentiable)
+            shots.append((one, output, logits, tail))
+        return shots

@@ -1,0 +1,180 @@
+"""What runs between a layer and the logits, seen as psi, mean over positions, head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .layers import is_pool, is_trivial
+from .outputs import first_tensor
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module acts on each value alone: torch's and timm's activation classes."""
+    name = type(module).__module__
+    mixing = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU)
+    return (name == "torch.nn.modules.activation" or name.startswith("timm.layers.activations")) and not isinstance(
+        module, mixing
+    )
+
+
+def is_position_wise(module: nn.Module) -> bool:
+    """Whether a module maps each position's vector on its own."""
+    if isinstance(module, nn.Conv2d):
+        return module.kernel_size == (1, 1) and module.stride == (1, 1) and module.padding in ((0, 0), "valid", "same")
+    return isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.Linear)) or is_activation(module)
+
+
+def atoms(model: nn.Module) -> list[nn.Module]:
+    """Modules without children, and norms that carry their activation as a child (timm)."""
+    found, stack = [], [model]
+    while stack:
+        module = stack.pop()
+        children = list(module.children())
+        if not children or isinstance(module, nn.BatchNorm2d):
+            found.append(module)
+        else:
+            stack += children
+    return list(dict.fromkeys(found))
+
+
+@dataclass
+class Event:
+    """One module's run: what it was given, as far as it matters."""
+
+    module: nn.Module
+    spatial: bool  # whether its input still has more than one position
+    vector: Tensor | None  # its input where it has not
+    pooled: bool  # whether its output has one position only
+
+
+@dataclass
+class Recorder:
+    """What runs after the layer: `with Recorder(model, layer) as recorder: forward()`."""
+
+    model: nn.Module
+    layer: nn.Module
+    events: list[Event] = field(default_factory=list)
+    _handles: list[Any] = field(default_factory=list)
+
+    def __enter__(self) -> Recorder:
+        for module in atoms(self.model):
+            self._handles.append(module.register_forward_hook(self._record))
+        self._handles.append(self.layer.register_forward_hook(lambda *_: self.events.clear()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _record(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        before, after = first_tensor(inputs), first_tensor(output)
+        if before is not None and after is not None:
+            vector = None if _positions(before) > 1 else before.detach().clone()
+            self.events.append(Event(module, vector is None, vector, _positions(after) == 1))
+
+
+@dataclass
+class Watch:
+    """What a known head is given: `with Watch(structure.head) as watch: forward()`."""
+
+    head: list[nn.Module]
+    vector: Tensor | None = None
+    _handles: list[Any] = field(default_factory=list)
+
+    def __enter__(self) -> Watch:
+        self._handles = [module.register_forward_pre_hook(self._keep) for module in self.head[:1]]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, _: nn.Module, inputs: Any) -> None:
+        given = first_tensor(inputs)
+        self.vector = None if given is None else given.detach().clone()
+
+
+def _positions(tensor: Tensor) -> int:
+    """How many positions a tensor has, (B, D) and (B, D, 1, 1) having one."""
+    if tensor.dim() == 4:
+        return min(tensor.shape[2] * tensor.shape[3], tensor.shape[1] * tensor.shape[2])
+    return tensor.shape[1] if tensor.dim() == 3 else 1
+
+
+@dataclass
+class Structure:
+    """Modules between the layer and the logits, as psi, mean, head."""
+
+    psi: list[nn.Module]
+    relu: bool
+    head: list[nn.Module]
+    _unit: Tensor | None = None
+
+    @property
+    def channel_wise(self) -> bool:
+        """Whether psi maps each channel on its own."""
+        return all(isinstance(m, nn.BatchNorm2d) or is_activation(m) for m in self.psi)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the pooled vector is the logits."""
+        return all(is_trivial(m) for m in self.head)
+
+    def unit(self, pooled: Tensor) -> Tensor:
+        """The weights of an empty head, the identity, made once. (D, D)"""
+        if self._unit is None or self._unit.device != pooled.device or self._unit.dtype != pooled.dtype:
+            self._unit = torch.eye(pooled.shape[1], device=pooled.device, dtype=pooled.dtype)
+        return self._unit
+
+    @property
+    def linear(self) -> nn.Linear | nn.Conv2d | None:
+        """The head where it is one linear layer."""
+        real = [m for m in self.head if not is_trivial(m)]
+        one = real[0] if len(real) == 1 else None
+        return one if isinstance(one, nn.Linear) or (isinstance(one, nn.Conv2d) and one.groups == 1) else None
+
+
+def candidates(events: list[Event]) -> list[Structure]:
+    """The structures that the order of modules allows; a functional ReLU leaves no event, so it is tried too."""
+    psi: list[nn.Module] = []
+    for index, event in enumerate(events):
+        if not event.spatial:
+            rest = events[index:]
+            break
+        if is_pool(event.module) and event.pooled:
+            rest = events[index + 1 :]
+            break
+        if is_trivial(event.module):
+            continue
+        if not is_position_wise(event.module):
+            return []
+        psi.append(event.module)
+    else:
+        rest = []
+    if any(event.spatial for event in rest):
+        return []
+    head = [event.module for event in rest]
+    return [Structure(psi, False, head), Structure(psi, True, head)]
+
+
+def row_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
+    """The most that one module reads and writes in a forward of one row, in bytes."""
+    most = 0
+
+    def weigh(_: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal most
+        tensors = [t for t in (first_tensor(inputs), first_tensor(output)) if t is not None]
+        most = max(most, sum(t.numel() * t.element_size() for t in tensors))
+
+    handles = [module.register_forward_hook(weigh) for module in atoms(model)]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return most

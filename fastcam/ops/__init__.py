@@ -1,0 +1,25 @@
+"""The heavy steps: each op once in torch for meaning, once per backend for speed."""
+
+from __future__ import annotations
+
+from fastcam.ops.dispatch import BACKENDS, OPS, Op, support, use
+from fastcam.ops.mask_cells import mask_cells
+from fastcam.ops.mask_channels import mask_channels
+from fastcam.ops.mask_images import mask_images
+from fastcam.ops.overlay import overlay
+from fastcam.ops.resize_normalize import resize_normalize
+from fastcam.ops.weighted_sum import weighted_sum
+
+__all__ = [
+    "BACKENDS",
+    "OPS",
+    "Op",
+    "mask_cells",
+    "mask_channels",
+    "mask_images",
+    "overlay",
+    "resize_normalize",
+    "support",
+    "use",
+    "weighted_sum",
+]

@@ -1,0 +1,136 @@
+"""An op is a torch reference plus faster twins; the first twin that can run, runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from fastcam.ops import native
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEVICES = {"cuda": "cuda", "triton": "cuda", "cpu": "cpu"}  # backend: its device, fastest first
+BACKENDS = ("reference", *DEVICES)
+OPS: dict[str, Op[..., Any]] = {}
+
+
+def _known(backend: str | None, origin: str) -> str | None:
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"{origin}: unknown backend {backend!r}, choose from {', '.join(BACKENDS)}")
+    return backend
+
+
+_forced = _known(os.environ.get("FASTCAM_BACKEND") or None, "FASTCAM_BACKEND")
+
+
+class Op(Generic[P, R]):
+    """Callable like its reference, which it documents; `twins` holds the faster versions by backend.
+
+    Args:
+        reference: The contract and its meaning in torch: any device, any float dtype, differentiable.
+    """
+
+    def __init__(self, reference: Callable[P, R]) -> None:
+        self.reference: Callable[..., R] = reference
+        self.twins: dict[str, tuple[Callable[..., R], Callable[..., str | None]]] = {}
+        self._check: Callable[..., tuple[Any, ...]] = lambda *args: args
+        self.name = reference.__name__
+        functools.update_wrapper(self, reference)
+        OPS[self.name] = self
+
+    def arguments(self, check: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        """Set the one function that checks a call's arguments and returns them all, in order."""
+        self._check = check
+        return check
+
+    def twin(self, *backends: str, needs: Callable[..., str | None]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+        """Add a twin. `needs(*args)` says why it cannot take these arguments, or None."""
+
+        def add(function: Callable[..., R]) -> Callable[..., R]:
+            self.twins.update(dict.fromkeys(backends, (function, needs)))
+            return function
+
+        return add
+
+    def why_not(self, backend: str, *args: P.args, **kwargs: P.kwargs) -> str | None:
+        """Why `backend` cannot run on these arguments, or None if it can."""
+        _known(backend, f"{self.name}.why_not")
+        return self._refusal(backend, self._check(*args, **kwargs))
+
+    def _refusal(self, backend: str, args: tuple[Any, ...]) -> str | None:
+        if backend == "reference":
+            return None
+        if backend not in self.twins:
+            return f"there is no {backend} twin in this build"
+        device = args[0].device.type
+        if device != DEVICES[backend]:
+            return f"tensors are on {device}, {backend} runs on {DEVICES[backend]}"
+        if backend == "cpu" and native.missing:
+            return native.missing
+        if torch.compiler.is_compiling():
+            return "torch.compile traces the reference"
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            return "only the reference is differentiable"
+        return self.twins[backend][1](*args)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Check the arguments, then run the forced backend, else the first twin that can, else torch."""
+        checked = self._check(*args, **kwargs)
+        if _forced is None:
+            for backend, (function, _) in self.twins.items():
+                if self._refusal(backend, checked) is None:
+                    return function(*checked)
+        elif _forced != "reference":
+            reason = self._refusal(_forced, checked)
+            if reason is not None:
+                raise RuntimeError(f"{self.name} cannot run on backend {_forced}: {reason}")
+            return self.twins[_forced][0](*checked)
+        return self.reference(*checked)
+
+    def __repr__(self) -> str:
+        return f"<fastcam op {self.name}: {', '.join(['reference', *self.twins])}>"
+
+
+@contextlib.contextmanager
+def use(backend: str | None) -> Iterator[None]:
+    """Run every op on one backend, and raise where it cannot; None gives the choice back.
+
+    Args:
+        backend: "reference", "cpu", "triton", "cuda", or None.
+
+    Raises:
+        ValueError: The backend's name is unknown.
+    """
+    global _forced  # noqa: PLW0603 -- one process-wide switch, as FASTCAM_BACKEND is
+    before, _forced = _forced, _known(backend, "use")
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def support() -> list[dict[str, Any]]:
+    """Which op runs on which backend in this build and on this machine, and why not.
+
+    Returns:
+        One row per op and backend: {"op", "backend", "available", "reason"}.
+    """
+    rows = []
+    for op in OPS.values():
+        for backend in BACKENDS:
+            reason = ""
+            if backend != "reference" and backend not in op.twins:
+                reason = f"there is no {backend} twin in this build"
+            elif backend == "cpu" and native.missing:
+                reason = native.missing
+            elif DEVICES.get(backend) == "cuda" and not torch.cuda.is_available():
+                reason = "there is no CUDA device"
+            rows.append({"op": op.name, "backend": backend, "available": not reason, "reason": reason})
+    return rows

@@ -1,0 +1,66 @@
+"""The only Python file that touches the compiled library."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch  # first: the library then shares the OpenMP threads that torch has loaded
+
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # fastcam::Float in csrc/ops.h
+
+
+def _load() -> tuple[Any, str | None]:
+    try:
+        from fastcam import _C
+    except ImportError as error:
+        return None, f"the compiled library did not load ({error}); pip install fastcam builds it"
+    return _C, None
+
+
+library, missing = _load()  # missing: why there is no library
+
+
+def call(name: str, *args: Any) -> None:
+    """Run a kernel on torch's number of threads; tensors go as pointers."""
+    getattr(library, name)(*args, torch.get_num_threads())
+
+
+def build_info() -> dict[str, Any]:
+    """What was built and what was chosen: {"isa", "openmp", "cuda", "compiler"}.
+
+    Returns:
+        isa is "plain", "avx2" or "avx512", or "" where the library is missing.
+    """
+    if missing:
+        return {"isa": "", "openmp": False, "cuda": False, "compiler": ""}
+    return dict(library.build_info())
+
+
+@contextlib.contextmanager
+def use_isa(isa: str) -> Iterator[None]:
+    """Run the CPU kernels of one instruction set; the environment's FASTCAM_ISA does so for a whole process.
+
+    Args:
+        isa: "plain", "avx2" or "avx512".
+
+    Raises:
+        ValueError: This build or this CPU does not have it.
+    """
+    before = build_info()["isa"]
+    _set_isa(isa)
+    try:
+        yield
+    finally:
+        library.use_isa(before)
+
+
+def _set_isa(isa: str) -> None:
+    if missing or not library.use_isa(isa):
+        raise ValueError(f"instruction set {isa!r} is not in this build or not on this CPU: {build_info()}")
+
+
+if os.environ.get("FASTCAM_ISA"):
+    _set_isa(os.environ["FASTCAM_ISA"])
