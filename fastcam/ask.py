@@ -188,6 +188,7 @@ def _sampled(question: Question, forwards: list[Forward], target: Target) -> lis
     """Smooth Grad-CAM++ and Integrated Grad-CAM: the same gradients over several images, summed as they come."""
     evidence = question.method.evidence
     assert isinstance(evidence, Gradients)
+    _every_class_in_one_pass(question, forwards[0], "gradients")
     maps: list[Any] = [0.0] * len(forwards)
     powers: list[Any] = [0.0] * len(forwards)
     start = _baseline(question) if evidence.path else None

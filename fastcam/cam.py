@@ -158,7 +158,7 @@ class CAM:
             question = Question(
                 self.method,
                 self.options,
-                self.network,
+                self.network.in_ambient_precision(images.device),
                 images,
                 args,
                 kwargs,

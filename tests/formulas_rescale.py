@@ -31,8 +31,8 @@ def multipliers(layers: list[nn.Module], a: Tensor, c: Target, slopes: tuple[typ
     inputs, references = [a], [torch.zeros_like(a)]
     with torch.no_grad():
         for layer in layers:
-            inputs.append(layer(inputs[-1][None])[0])
-            references.append(layer(references[-1][None])[0])
+            inputs.append(layer(inputs[-1][None].clone())[0])
+            references.append(layer(references[-1][None].clone())[0])
     m = torch.zeros_like(inputs[-1])
     assert isinstance(c, int)
     m[c] = 1.0
@@ -45,7 +45,7 @@ def slope(layer: nn.Module, x: Tensor, m: Tensor) -> Tensor:
     """The gradient of a layer, which is what a rule that knows nothing of it hands on."""
     x = x.clone().requires_grad_()
     with torch.enable_grad():
-        return torch.autograd.grad(layer(x[None])[0], x, m)[0]
+        return torch.autograd.grad(layer(x[None].clone())[0], x, m)[0]
 
 
 def backward(layer: nn.Module, x: Tensor, x0: Tensor, m: Tensor) -> Tensor:

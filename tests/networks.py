@@ -7,6 +7,7 @@ for the formulas. Images are 3 x 20 x 28, maps 5 x 7 (10 x 14 before a max-pool)
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -140,10 +141,10 @@ def one_channel() -> Toy:
     return chain("one_channel", stem(1, nn.SiLU()), *pool(), nn.Linear(1, CLASSES), seed=16)
 
 
-def one_cell() -> Toy:
-    """A map of a single cell: every channel is constant."""
-    features = stem(6, nn.SiLU()).append(nn.AdaptiveAvgPool2d(1))
-    return chain("one_cell", features, nn.ReLU(), nn.Flatten(), nn.Linear(6, CLASSES), seed=17)
+def one_row() -> Toy:
+    """A map of 1 x 7 cells, ReLU, mean."""
+    features = stem(6, nn.SiLU()).append(nn.AdaptiveAvgPool2d((1, 7)))
+    return chain("one_row", features, nn.ReLU(), *pool(), nn.Linear(6, CLASSES), seed=17)
 
 
 def cut(name: str, module: nn.Module, layer: str, head: str, tail: str, seed: int, weight: str = "") -> Toy:
@@ -156,7 +157,9 @@ def cut(name: str, module: nn.Module, layer: str, head: str, tail: str, seed: in
 
 
 def inplace() -> Toy:
-    return cut("inplace", Inplace(), "features", "head", "after", 9, "classifier")
+    toy = cut("inplace", Inplace(), "features", "head", "after", 9, "classifier")
+    classifier = copy.deepcopy(toy.module.get_submodule("classifier")).double()
+    return toy._replace(tail=[nn.ReLU(), *pool(), classifier])
 
 
 def residual() -> Toy:
@@ -176,11 +179,18 @@ def vit() -> Toy:
 
 
 def twice() -> Toy:
-    return cut("twice", Twice(), "relu", "last", "after", 14, "fc")
+    toy = cut("twice", Twice(), "relu", "last", "after", 14, "fc")
+    return toy._replace(tail=[*pool(), copy.deepcopy(toy.module.get_submodule("fc")).double()])
 
 
 BUILDERS: list[Callable[[], Toy]] = [
     linear, signed, relu_pooled, norm_relu_pooled, conv_classifier, mlp_head, vgg, deep,
-    inplace, residual, residual_branch, swin, vit, twice, one_channel, one_cell,
+    inplace, residual, residual_branch, swin, vit, twice, one_channel, one_row,
 ]  # fmt: skip
 TOYS: dict[str, Callable[[], Toy]] = {builder.__name__: builder for builder in BUILDERS}
+
+
+@functools.cache
+def shared(name: str) -> Toy:
+    """One Toy for all tests that leave it as it is."""
+    return TOYS[name]()

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tests import formulas, formulas_rescale
 from tests.formulas import Halves, combine, evidence, total
-from tests.networks import CLASSES, TOYS, Toy, images, settle
+from tests.networks import CLASSES, Toy, images, settle, shared
 
 TARGET = [1, 2]
 SEED = 5
@@ -42,7 +42,7 @@ def resnet() -> Toy:
 
 @functools.cache
 def toy_of(name: str) -> Toy:
-    return resnet() if name == "resnet" else TOYS[name]()
+    return resnet() if name == "resnet" else shared(name)
 
 
 def inputs(name: str) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import fastcam
 from fastcam import CAM, image
@@ -116,15 +117,28 @@ def test_text_has_no_color_codes_in_a_pipe():
         assert "\x1b" not in run(*command).output
 
 
-def test_exported_program():
-    program = torch.export.export(tiny(), (torch.zeros(1, 3, 32, 32),))
+@pytest.mark.filterwarnings("ignore:UnflattenedModule cannot be cut")  # what the library says of such a module
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_exported_program(dynamic):
+    """With a batch of exactly one, too, by methods that score many masks."""
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
+    program = torch.export.export(tiny(), (torch.zeros(1 + dynamic, 3, 32, 32),), dynamic_shapes=shapes)
     torch.export.save(program, "tiny.pt2")
-    exported = json.loads(run("explain", CHELSEA, "--model", "tiny.pt2", "--crop", "32", "--json").stdout)
-    with np.load(exported["methods"]["gradcam"]["maps"]) as stored:
-        found = stored["raw"].copy()
-    original = json.loads(run("explain", CHELSEA, *TINY, "--json").stdout)
-    with np.load(original["methods"]["gradcam"]["maps"]) as stored:
-        np.testing.assert_allclose(found, stored["raw"], rtol=1e-4, atol=1e-6)
+
+    def raw(method: str, *arguments: str) -> np.ndarray:
+        record = json.loads(run("explain", CHELSEA, *arguments, "--method", method, "--json").stdout)
+        with np.load(record["methods"][method]["maps"]) as stored:
+            return stored["raw"].copy()
+
+    for method in ("gradcam", "scorecam", "ablationcam"):
+        expected = raw(method, *TINY)
+        np.testing.assert_allclose(raw(method, "--model", "tiny.pt2"), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_exported_program_of_other_inputs():
+    program = torch.export.export(nn.Flatten(), (torch.zeros(2, 3, 32, 32),))
+    torch.export.save(program, "two.pt2")
+    assert "the input of two.pt2 is 2 x 3 x 32 x 32" in fails("explain", CHELSEA, "--model", "two.pt2")
 
 
 def test_timm_and_torchvision_models():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastcam import CAM
 from tests import formulas, formulas_rescale, formulas_samples, formulas_scores
-from tests.networks import CLASSES, SIZE, TOYS, Toy, chain, images, pool, stem
+from tests.networks import CLASSES, SIZE, TOYS, Toy, chain, images, pool, shared, stem
 
 TARGET = [1, 2]
 SEED = 0
@@ -82,15 +82,8 @@ def integrated(toy: Toy, x: Tensor, options: dict) -> Tensor:
 
 
 def liftcam(toy: Toy, x: Tensor, options: dict) -> Tensor:
-    if toy.tail is None:
-        pytest.skip("the tail is not a chain of layers that DeepLIFT's Rescale rule names")
+    assert toy.tail is not None
     return formulas.explain(formulas_rescale.liftcam, toy.halves, x, TARGET, layers=toy.tail)
-
-
-def cam(toy: Toy, x: Tensor, options: dict) -> Tensor:
-    if toy.name not in {"linear", "signed", "twice", "one_channel"}:
-        pytest.skip("CAM needs a mean and one Linear right after the layer")
-    return plain(formulas.cam)(toy, x, options)
 
 
 def terms(*args) -> formulas.Grid:
@@ -99,7 +92,7 @@ def terms(*args) -> formulas.Grid:
 
 
 VARIANTS = [
-    Variant("cam", {}, cam, "never"),
+    Variant("cam", {}, plain(formulas.cam), "never"),
     Variant("gradcam", {}, plain(formulas.gradcam)),
     Variant("gradcampp", {}, plain(formulas.gradcampp)),
     Variant("gradcampp", {"variant": "official"}, plain(formulas.gradcampp)),
@@ -147,11 +140,6 @@ VARIANTS = [
 ]
 
 
-@functools.cache
-def toy_of(name: str) -> Toy:
-    return TOYS[name]()
-
-
 def assert_maps(exp, raw: Tensor, clip: str, sizes: Tensor) -> None:
     """The raw maps within NEAR of the largest term, the finished ones within what that becomes."""
     for got, want, size in zip(exp.raw.double(), raw, sizes, strict=True):
@@ -163,10 +151,19 @@ def assert_maps(exp, raw: Tensor, clip: str, sizes: Tensor) -> None:
         torch.testing.assert_close(got, want, rtol=0, atol=4 * NEAR * grown)
 
 
-@pytest.mark.parametrize("name", TOYS)
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_formula(name: str, variant: Variant) -> None:
-    toy, x = toy_of(name), images()
+POOLED = ("linear", "signed", "twice", "one_channel")  # a mean and one Linear right after the layer
+CHAINS = [name for name in TOYS if shared(name).tail is not None]
+WHERE = {"cam": POOLED, "liftcam": CHAINS}
+CASES = [
+    pytest.param(variant, name, id=f"{variant}-{name}")
+    for variant in VARIANTS
+    for name in WHERE.get(variant.method, TOYS)
+]
+
+
+@pytest.mark.parametrize(("variant", "name"), CASES)
+def test_formula(variant: Variant, name: str) -> None:
+    toy, x = shared(name), images()
     raw = variant.expected(toy, x, variant.options)
     cam = CAM(toy.module, variant.method, toy.layer, **variant.options)
     exp = cam.explain(x, target=torch.tensor(TARGET))
@@ -179,18 +176,17 @@ def test_formula(name: str, variant: Variant) -> None:
     assert exp.method == variant.method
 
 
-@pytest.mark.parametrize("name", [name for name in TOYS if name not in {"linear", "signed", "twice", "one_channel"}])
+@pytest.mark.parametrize("name", [name for name in TOYS if name not in POOLED])
 def test_cam_says_where_it_does_not_exist(name: str) -> None:
-    toy = toy_of(name)
+    toy = shared(name)
     with pytest.raises(ValueError, match=r"cam needs .*global average pooling and one linear layer"):
         CAM(toy.module, "cam", toy.layer).explain(images())
 
 
 NONLINEAR = [
-    nn.ReLU(inplace=True), nn.ReLU6(inplace=True), nn.LeakyReLU(0.2), nn.PReLU(init=0.3), nn.ELU(), nn.SELU(), nn.CELU(),
-    nn.SiLU(inplace=True), nn.GELU(), nn.GELU("tanh"), nn.Mish(), nn.Hardswish(), nn.Hardtanh(), nn.Hardsigmoid(),
-    nn.Sigmoid(), nn.Tanh(), nn.Softplus(), nn.LogSigmoid(), nn.Softsign(),
-    nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+    nn.ReLU(inplace=True), nn.ReLU6(inplace=True), nn.LeakyReLU(0.2), nn.PReLU(init=0.3), nn.ELU(), nn.SELU(),
+    nn.CELU(), nn.SiLU(inplace=True), nn.GELU(), nn.GELU("tanh"), nn.Mish(), nn.Hardswish(), nn.Hardtanh(),
+    nn.Hardsigmoid(), nn.Sigmoid(), nn.Tanh(), nn.Softplus(), nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
 ]  # fmt: skip
 
 
@@ -204,19 +200,34 @@ def test_liftcam_knows_each_nonlinearity(layer: nn.Module) -> None:
     assert_maps(exp, raw, "before", raw.abs().amax((1, 2)))
 
 
+def weights_in(toy: Toy, x: Tensor, raw: Tensor) -> Tensor:
+    """The weights w with raw = Σ_k w_k A_k, for one image whose channels are independent (or dead)."""
+    a = toy.halves.head(x.double())[0].detach().flatten(1)
+    columns = a[a.abs().amax(1) > 0].T
+    weights = torch.linalg.lstsq(columns, raw.double().flatten()[:, None]).solution[:, 0]
+    torch.testing.assert_close(columns @ weights, raw.double().flatten(), rtol=0, atol=1e-4)
+    return weights
+
+
+@pytest.mark.parametrize("name", ["residual", "residual_branch", "linear", "norm_relu_pooled"])
+def test_liftcam_contributions_add_up(name: str) -> None:
+    """Σ_k w_k = y(A) - y(0), also around a skip (Shrikumar et al. 2017, eq. 1)."""
+    toy, x = shared(name), images(1)
+    a = toy.halves.head(x.double())
+    rise = toy.halves.tail(a, x.double()) - toy.halves.tail(torch.zeros_like(a), x.double())
+    for c in range(CLASSES):
+        weights = weights_in(toy, x, CAM(toy.module, "liftcam", toy.layer).explain(x, target=c).raw[0])
+        torch.testing.assert_close(weights.sum(), rise[0, c].detach(), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["linear", "deep"])
 def test_random_weights(name: str) -> None:
     """The weights that solve the raw map lie in (-1, 1), the same for a seed and others for another."""
-    toy, x = toy_of(name), images()
+    toy, x = shared(name), images()
     found = []
     for seed in (0, 0, 1):
-        raw = CAM(toy.module, "randomcam", toy.layer, seed=seed).explain(x, target=0).raw.double()
-        a = toy.halves.head(x.double()).detach()
-        alive = a[0].flatten(1).abs().amax(1) > 0
-        columns = a[0][alive].flatten(1).T
-        weights = torch.linalg.lstsq(columns, raw[0].flatten()[:, None]).solution[:, 0]
-        torch.testing.assert_close(columns @ weights, raw[0].flatten(), rtol=0, atol=1e-4)
-        found.append(weights)
+        raw = CAM(toy.module, "randomcam", toy.layer, seed=seed).explain(x, target=0).raw
+        found.append(weights_in(toy, x, raw[0]))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
     assert (found[0] - found[2]).abs().max() > 0.1
     assert found[0].abs().max() < 1

@@ -113,6 +113,9 @@ def explain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-out"),
     device: Device = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Masked pictures in one forward (default: as many as run well).")
+    ] = None,
     crop: Crop = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Shorter side before cropping (default: the model's).")
@@ -140,7 +143,10 @@ def explain(
         size=size, crop=crop, interpolation=interpolation, mean=_triple(mean), std=_triple(std),
     )  # fmt: skip
     layers = layer.split(",") if layer and "," in layer else layer
-    cams = {name: CAM(loaded.model, name, layers, precision=precision, **options[name]) for name in found}
+    batch = batch_size or loaded.batch or "auto"
+    cams = {
+        name: CAM(loaded.model, name, layers, batch_size=batch, precision=precision, **options[name]) for name in found
+    }
     job = explain.Job(loaded, cams, wanted, class_names, out, colors, alpha)
     raise typer.Exit(explain.run(arguments.find_pictures(images), job, as_json))
 

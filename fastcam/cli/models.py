@@ -6,7 +6,6 @@ import difflib
 import importlib
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastcam.cli.exported import load_exported
 from fastcam.cli.weights import fill, fill_in_order, read_weights
 from fastcam.image import Preprocess
 
@@ -30,6 +30,7 @@ class Loaded:
     model: nn.Module
     preprocess: Preprocess
     device: torch.device
+    batch: int | None = None  # an exported program may take batches of one size only
 
 
 def load(model: str | None, weights: str | None, device: str | None, **changes: Any) -> Loaded:
@@ -45,12 +46,12 @@ def load(model: str | None, weights: str | None, device: str | None, **changes: 
         ValueError: an unknown form or name, weights that do not fit, a device or package that is not there.
     """
     place = pick_device(device)
-    network, settings = _build(model, weights)
+    network, settings, batch = _build(model, weights)
     changes = {name: value for name, value in changes.items() if value is not None}
     if isinstance(changes.get("crop"), int) and "size" not in changes:
         # The shorter side keeps its ratio to the crop, 256 to 224 unless the model says otherwise.
         changes["size"] = round(changes["crop"] * _ratio(settings))
-    return Loaded(model or "demo", network.to(place).eval(), replace(settings, **changes), place)
+    return Loaded(model or "demo", network.to(place).eval(), replace(settings, **changes), place, batch)
 
 
 def _ratio(settings: Preprocess) -> float:
@@ -78,20 +79,22 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
-def _build(model: str | None, weights: str | None) -> tuple[nn.Module, Preprocess]:
+def _build(model: str | None, weights: str | None) -> tuple[nn.Module, Preprocess, int | None]:
     if model is None:
         if weights is not None:
             raise ValueError(f"--weights {weights} without --model; name the model the weights belong to")
-        return _demo()
+        return *_demo(), None
     kind, _, name = model.partition(":")
     if kind == "timm" and name:
-        return _timm(name, weights)
+        return *_timm(name, weights), None
     if kind == "torchvision" and name:
-        return _torchvision(name, weights)
+        return *_torchvision(name, weights), None
     if model.endswith(".pt2"):
-        return _exported(Path(model), weights)
+        if weights is not None:
+            raise ValueError(f"--weights {weights} with {model}: an exported program holds its own weights")
+        return load_exported(Path(model))
     if name:
-        return _called(kind, name, weights)
+        return *_called(kind, name, weights), None
     raise ValueError(f"--model is {model!r}; give {FORMS}")
 
 
@@ -130,22 +133,6 @@ def _torchvision(name: str, weights: str | None) -> tuple[nn.Module, Preprocess]
         network = models.get_model(name, weights=entry if pretrained else None)
     _fill_from(network, weights)
     return network, Preprocess.from_torchvision(entry)
-
-
-def _exported(path: Path, weights: str | None) -> tuple[nn.Module, Preprocess]:
-    if weights is not None:
-        raise ValueError(f"--weights {weights} with {path}: an exported program holds its own weights")
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}; save one by torch.export.save(torch.export.export(model, args), path)")
-    if not zipfile.is_zipfile(path):  # torch would log a traceback before it raises
-        raise ValueError(f"{path} is not a torch.export program: no archive; save one by torch.export.save")
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # the archive reader raises whatever its parsers do
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} is not a torch.export program ({reason})") from error
-    # Unflattened, it keeps the modules of the original, which `layer` can name.
-    return torch.export.unflatten(program), Preprocess()
 
 
 def _called(module: str, name: str, weights: str | None) -> tuple[nn.Module, Preprocess]:

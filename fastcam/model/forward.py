@@ -109,7 +109,8 @@ class Forward:
             (B, T, C, h, w), or (B, T, C, 1, 1) where it is the same at every cell.
         """
         if self.pooled is not None and not create_graph:
-            return self.pooled.gradients(self.captured.maps.detach(), score, classes)
+            with torch.no_grad():
+                return self.pooled.gradients(self.captured.maps.detach(), score, classes)
         with torch.inference_mode(False), torch.enable_grad():
             scores = score(self.logits)
             columns = scores.shape[1]

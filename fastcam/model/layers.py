@@ -208,9 +208,12 @@ class Trace:
     def infos(self, classes: int | None) -> Iterator[LayerInfo]:
         """Every layer with a spatial map, in order of execution."""
         default = self.default(classes)
-        for group in self.groups:
-            for name, module in group.modules:
-                yield LayerInfo(name, type(module).__name__, group.shape, name == default)
+        last = {
+            name: LayerInfo(name, type(module).__name__, group.shape, name == default)
+            for group in self.groups
+            for name, module in group.modules
+        }  # of a module that runs twice, the last run
+        yield from last.values()
 
 
 def _channels(group: _Group) -> int:

@@ -56,6 +56,13 @@ class Network:
         self.precision = precision
         self.facts = _facts.setdefault(self.model, Facts())
 
+    def in_ambient_precision(self, device: torch.device) -> Network:
+        """This network with the autocast that the caller has switched on, if any, as its own precision."""
+        if not torch.is_autocast_enabled(device.type):
+            return self
+        ambient = str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+        return Network(self.model, self.selector, ambient)
+
     def select(self, output: Any) -> Any:
         """The logits in a model's output."""
         return select(output, self.selector)

@@ -12,24 +12,12 @@ from torch.fx import GraphModule, Interpreter
 NEAR = 1e-10  # below this difference of inputs the rule's quotient is the gradient (captum's constant)
 aten = torch.ops.aten
 ELEMENTWISE = frozenset(
-    {
-        *(
-            aten.relu.default,
-            aten.relu_.default,
-            aten.hardtanh.default,
-            aten.leaky_relu.default,
-            aten.elu.default,
-        ),
-        *(
-            aten.sigmoid.default,
-            aten.tanh.default,
-            aten.silu.default,
-            aten.gelu.default,
-            aten.softplus.default,
-        ),
-        *(aten.hardswish.default, aten.hardsigmoid.default, aten.mish.default, aten.clamp.default),
-        *(aten.clamp_min.default, aten.relu6.default, aten.exp.default, aten.selu.default, aten.celu.default),
-    }
+    getattr(aten, name).default
+    for name in (
+        *("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "prelu", "_prelu_kernel", "elu", "selu", "celu"),
+        *("sigmoid", "log_sigmoid", "hardsigmoid", "tanh", "silu", "hardswish", "gelu", "mish", "softplus"),
+        *("clamp", "clamp_min", "threshold", "hardshrink", "softshrink", "exp", "abs"),
+    )
 )
 MAX_POOLS = frozenset({aten.max_pool2d.default, aten.max_pool2d_with_indices.default})
 
@@ -56,7 +44,7 @@ class _Rescale(torch.autograd.Function):
         with torch.enable_grad():
             inner = x.chunk(2)[0].detach().requires_grad_()
             (slope,) = torch.autograd.grad(ctx.f(inner), inner, upstream)
-        near = dx.abs() < NEAR
+        near = (dx.abs() < NEAR) | (dx == 0)  # float16 rounds NEAR to zero
         multiplied = torch.where(near, slope, upstream * dy / torch.where(near, 1.0, dx))
         return torch.cat([multiplied, torch.zeros_like(multiplied)]), None
 
@@ -87,7 +75,7 @@ class _RescalePool(torch.autograd.Function):
             return flat.scatter_add_(2, where.flatten(2), values.flatten(2)).view_as(dx)
 
         contribution = back(upstream * (top - y0), at) + back(upstream * (y1 - top), at0)
-        near = dx.abs() < NEAR
+        near = (dx.abs() < NEAR) | (dx == 0)  # float16 rounds NEAR to zero
         multiplied = torch.where(near, back(upstream, at), contribution / torch.where(near, 1.0, dx))
         return torch.cat([multiplied, torch.zeros_like(multiplied)]), None
 
@@ -101,10 +89,11 @@ class _Tail(Interpreter):
     """Runs a tail with every non-linearity under the Rescale rule."""
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target in ELEMENTWISE:
+        depends = bool(args) and isinstance(args[0], Tensor) and args[0].requires_grad
+        if depends and target in ELEMENTWISE:
             plain = aten.relu.default if target is aten.relu_.default else target
             return _Rescale.apply(args[0], lambda x: plain(x, *args[1:], **kwargs))
-        if target in MAX_POOLS:
+        if depends and target in MAX_POOLS:
             pool = aten.max_pool2d_with_indices.default
             y = _RescalePool.apply(args[0], lambda x: pool(x, *args[1:], **kwargs))
             return y if target is aten.max_pool2d.default else (y, None)
