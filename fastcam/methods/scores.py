@@ -63,7 +63,7 @@ def never_if_official(options: Options) -> str:
     InputScores(normalize=never_if_official, draw=draw_noise, sample=noisy),
     paper="Wang 2020, arXiv:2006.14255",
     clip=after_if_official,
-    formula="w = softmax_k(s), s_k = mean_n of the class score of x * (H_k + e_n), e_n ~ N(0, std)",
+    formula="w_k = softmax_k(s), s_k = mean_n of the class score of x * (H_k + e_n), e_n ~ N(0, std)",
     type=("activation", "input"),
     variant=("paper", "official"),
     samples=35,
@@ -74,12 +74,12 @@ def never_if_official(options: Options) -> str:
     "iscam",
     InputScores(draw=draw_coefficients, sample=scaled),
     paper="Naidu 2020, arXiv:2010.03023",
-    formula="w = softmax_k(s), s_k = mean_i of the class score of c_i x * H_k, c_i = i (i + 1) / 2N",
+    formula="w_k = softmax_k(s), s_k = mean_i of the class score of c_i x * H_k, c_i = i (i + 1) / 2N",
     schedule=("cumulative", "linear"),
     samples=10,
 )
 def scorecam(a: Tensor, s: Tensor, constant: Tensor, *, variant: str = "paper") -> Tensor:
-    """W = softmax_k(s), s_k = the class score of x * H_k, H_k = the resized A_k scaled to [0, 1]
+    """w_k = softmax_k(s), s_k = the class score of x * H_k, H_k = the resized A_k scaled to [0, 1]
 
     The paper's baseline score cancels in the softmax. "official" is the authors' code: s_k is a probability and
     the weight itself, and constant channels are left out. SS-CAM takes the mean of s_k over noisy samples, IS-CAM
