@@ -161,7 +161,7 @@ def _contributions(question: Question, forward: Forward, target: Target) -> Tens
         )
     output, bypass = forward.parts
     images = len(output)
-    with forward.network.running(output.device):
+    with forward.network.running(output.device, autograd=True):
         doubled = [torch.cat([t, t]) if batched else t for t, batched in zip(bypass, split.batched, strict=True)]
         multipliers = rescale.multipliers(
             split.tail,

@@ -13,6 +13,7 @@ from . import ops
 from .ask import Question, answer
 from .masked import Budget
 from .methods.registry import find
+from .model.capture import evaluation
 from .model.layers import LayerSpec, as_list
 from .model.layers import find as find_layer
 from .model.network import Network
@@ -154,7 +155,7 @@ class CAM:
         self._check(images)
         if differentiable and "scores" in self.method.needs:
             raise ValueError(f"{self.method.name} has no differentiable form; use a gradient method, cam or eigencam")
-        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+        with evaluation(self.network.model), torch.inference_mode(False), torch.set_grad_enabled(differentiable):
             question = Question(
                 self.method,
                 self.options,
@@ -177,10 +178,12 @@ class CAM:
         raws = [one.raw[:, 0] if first.target.single else one.raw for one in answers]
         classes = first.target.classes
         logits = first.forward.logits
+        if isinstance(logits, Tensor) and not differentiable:
+            logits = logits.clone() if logits.is_inference() else logits.detach()
         return Explanation(
             maps=fused[:, 0] if first.target.single else fused,
             raw=raws if isinstance(self.layer, Sequence) and not isinstance(self.layer, str) else raws[0],
-            logits=logits.detach() if isinstance(logits, Tensor) and not differentiable else logits,
+            logits=logits,
             target=classes[:, 0] if classes is not None and first.target.single else classes,
             layer=self.layer_names,
             method=self.method.name,

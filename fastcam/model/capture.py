@@ -35,30 +35,21 @@ class Captured:
 
 
 @contextlib.contextmanager
-def inference(model: nn.Module, eager: bool = True) -> Iterator[None]:
-    """Evaluation mode and no gradients; every flag is as before at the end, also after an exception.
-
-    With `eager` compiled parts run uncompiled, because hooks inside them never fire. An outer `inference_mode` is
-    lifted, because its tensors cannot enter autograd later on.
-    """
-    training = [module for module in model.modules() if module.training]
-    with contextlib.ExitStack() as stack:
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and eager, because hooks inside compiled parts never fire; afterwards all is as before."""
+    training, compiled = [], False
+    for module in model.modules():
+        if module.training:
+            training.append(module)
+        compiled = compiled or "_orig_mod" in module._modules or "_compiled_call_impl" in module.__dict__
+    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
         for module in training:
             module.training = False
-        stack.callback(lambda: [setattr(module, "training", True) for module in training])
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        if eager and is_compiled(model):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield
-
-
-def is_compiled(model: nn.Module) -> bool:
-    """Whether some part was compiled, by `torch.compile(module)` or `module.compile()`."""
-    return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
 
 def capture(
@@ -71,12 +62,12 @@ def capture(
 ) -> tuple[list[Captured], Any]:
     """Run one forward and hand out the layers' outputs.
 
-    The network goes on with a copy, so an in-place ReLU behind the layer leaves the activations alone. With
-    `grad` the first layer's output becomes a leaf and autograd records from there on: a gradient costs a
+    An in-place ReLU behind the layer leaves the activations alone: they are a copy, or the network goes on with
+    one. With `grad` the first layer's output becomes a leaf and autograd records from there on: a gradient costs a
     backward through the tail, never through the whole network, and no parameter's `.grad` is touched.
 
     Args:
-        forward: runs the model once, inside `inference`.
+        forward: runs the model once, inside `evaluation`.
         layers: (name, module) each.
         image_size: (H, W) of the images, in pixels.
         grad: record the tail.
@@ -96,12 +87,15 @@ def capture(
             tensor = first_tensor(output)
             if tensor is None:
                 raise NoMapError(f"layer {name!r} returns a {describe(output)}, which holds no tensor")
-            if not differentiable and not (grad and tensor.requires_grad):
+            if not (grad or differentiable):
+                with torch.inference_mode(False):
+                    seen[name] = tensor.clone()
+                return None
+            if not differentiable and not tensor.requires_grad:
                 tensor = tensor.detach()
-            if grad or differentiable:
-                torch.set_grad_enabled(True)
-                if not tensor.requires_grad:
-                    tensor.requires_grad_()
+            torch.set_grad_enabled(True)
+            if not tensor.requires_grad:
+                tensor.requires_grad_()
             seen[name] = tensor
             return replace_first(output, tensor.clone())
 

@@ -58,7 +58,7 @@ class Forward:
         if key not in splits:
             for stale in [k for k in splits if k[:-1] == key[:-1]]:
                 del splits[stale]
-            with self.network.running(images.device):
+            with self.network.running(images.device, autograd=True):
                 splits[key] = (
                     isinstance(self.logits, Tensor)
                     and cut(
@@ -85,7 +85,7 @@ class Forward:
         assert self.split is not None
         if not self.split.batched:
             return self.captured.output.detach(), []
-        with self.network.running(self.images.device):
+        with self.network.running(self.images.device, autograd=True):
             return self.split.run_head((self.images, *self.args), self.kwargs)
 
     @cached_property

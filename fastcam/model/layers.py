@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .capture import inference
+from .capture import evaluation
 from .outputs import first_tensor, select
 from .tokens import Layout, find_layout
 
@@ -240,7 +240,8 @@ def list_layers(model: nn.Module, images: Tensor, *args: Any, **kwargs: Any) -> 
     Returns:
         Name, class and output shape of each layer with a spatial map.
     """
-    with inference(model), Trace(model, (int(images.shape[-2]), int(images.shape[-1]))) as trace:
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    with evaluation(model), torch.no_grad(), Trace(model, size) as trace:
         logits = select(model(images, *args, **kwargs))
     classes = logits.shape[1] if isinstance(logits, Tensor) and logits.dim() > 1 else None
     return list(trace.infos(classes))

@@ -216,28 +216,33 @@ def _unflatten(positions: Tensor, layout: Any) -> Tensor:
     return positions.transpose(1, 2).unflatten(2, layout.size)
 
 
-def prove(structure: Structure, captured: Captured, vector: Tensor | None, logits: Any) -> PooledTail | None:
+def prove(
+    structure: Structure, captured: Captured, given: Tensor | None, gave: Tensor | None, logits: Any
+) -> PooledTail | None:
     """The pooled tail, if this forward confirms it.
 
     Args:
         structure: to test.
         captured: the layer's output.
-        vector: what the head's first module was given in this forward; None where there is no head.
+        given: what the head's first module was given in this forward; None where there is no head.
+        gave: what a linear head gave in this forward, if that is known; otherwise the head runs once more.
         logits: of this forward.
 
     Returns:
-        The tail when the pooled psi(A) equals `vector` and the head's output equals `logits`, else None.
+        The tail when the pooled psi(A) equals `given` and the head's output equals `logits`, else None.
     """
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         return None
     tail = PooledTail(structure, captured)
     try:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             pooled = tail.pooled
-            if structure.head and (vector is None or vector.flatten(1).shape != pooled.shape):
+            if structure.head and (given is None or given.flatten(1).shape != pooled.shape):
                 return None
-            if vector is not None and not _close(pooled, vector.flatten(1), captured.output.dtype):
+            if given is not None and not _close(pooled, given.flatten(1), captured.output.dtype):
                 return None
+            if gave is not None:
+                return tail if gave is logits or torch.equal(gave.flatten(1), logits) else None
             return tail if _close(tail.head(pooled), logits, _coarser(captured.output, logits)) else None
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None  # modules that cannot be called on their own are no pooled tail
@@ -247,7 +252,7 @@ def find(events: list[Event], captured: Captured, logits: Any) -> PooledTail | N
     """The pooled tail among what ran after the layer, or None."""
     for structure in candidates(events):
         first = next((e for e in events if e.module in structure.head[:1]), None)
-        tail = prove(structure, captured, None if first is None else first.vector, logits)
+        tail = prove(structure, captured, None if first is None else first.vector, None, logits)
         if tail is not None:
             return tail
     return None

@@ -79,34 +79,6 @@ class Recorder:
 
 
 @dataclass
-class Watch:
-    """What a known head is given: `with Watch(structure.head) as watch: forward()`."""
-
-    head: list[nn.Module]
-    vector: Tensor | None = None
-    _handles: list[Any] = field(default_factory=list)
-
-    def __enter__(self) -> Watch:
-        self._handles = [module.register_forward_pre_hook(self._keep) for module in self.head[:1]]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _keep(self, _: nn.Module, inputs: Any) -> None:
-        given = first_tensor(inputs)
-        self.vector = None if given is None else given.detach().clone()
-
-
-def _positions(tensor: Tensor) -> int:
-    """How many positions a tensor has, (B, D) and (B, D, 1, 1) having one."""
-    if tensor.dim() == 4:
-        return min(tensor.shape[2] * tensor.shape[3], tensor.shape[1] * tensor.shape[2])
-    return tensor.shape[1] if tensor.dim() == 3 else 1
-
-
-@dataclass
 class Structure:
     """Modules between the layer and the logits, as psi, mean, head."""
 
@@ -137,6 +109,41 @@ class Structure:
         real = [m for m in self.head if not is_trivial(m)]
         one = real[0] if len(real) == 1 else None
         return one if isinstance(one, nn.Linear) or (isinstance(one, nn.Conv2d) and one.groups == 1) else None
+
+
+@dataclass
+class Watch:
+    """What a known head is given, and gives where it is one layer: `with Watch(structure) as watch: forward()`."""
+
+    structure: Structure
+    given: Tensor | None = None
+    gave: Tensor | None = None
+    _handles: list[Any] = field(default_factory=list)
+
+    def __enter__(self) -> Watch:
+        for module in self.structure.head[:1]:
+            self._handles.append(module.register_forward_pre_hook(self._before))
+        if self.structure.linear is not None:
+            self._handles.append(self.structure.linear.register_forward_hook(self._after))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, _: nn.Module, inputs: Any) -> None:
+        given = first_tensor(inputs)
+        self.given = None if given is None else given.detach().clone()
+
+    def _after(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        self.gave = first_tensor(output)
+
+
+def _positions(tensor: Tensor) -> int:
+    """How many positions a tensor has, (B, D) and (B, D, 1, 1) having one."""
+    if tensor.dim() == 4:
+        return min(tensor.shape[2] * tensor.shape[3], tensor.shape[1] * tensor.shape[2])
+    return tensor.shape[1] if tensor.dim() == 3 else 1
 
 
 def candidates(events: list[Event]) -> list[Structure]:
