@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -98,8 +99,11 @@ def test_backend_equals_float64(op, name, backend, device, dtype, close):
 @pytest.mark.parametrize(("op", "name"), GRID, ids=IDS)
 def test_bits_do_not_depend_on_instructions_or_threads(op, name, dtype):
     arguments = CASES[op][name](dtype)
-    if OPS[op].why_not("cpu", **arguments):
-        pytest.skip("not a case of this twin")
+    reason = OPS[op].why_not("cpu", **arguments)
+    if reason:
+        with ops.use("cpu"), pytest.raises(RuntimeError, match=re.escape(reason)):
+            OPS[op](**arguments)
+        return
     threads, results = torch.get_num_threads(), []
     try:
         for isa in ISAS:
