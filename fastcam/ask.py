@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,8 @@ def answer(question: Question) -> list[Answer]:
     forwards = question.look(question.images)
     target = resolve(question.target, forwards[0].logits, len(question.images))
     ask = ASKS[type(question.method.evidence)]
-    with torch.autocast(question.images.device.type, enabled=False):
+    device = question.images.device.type
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
         if question.method.evidence in (Gradients(path=True), Gradients(noisy=True)):
             return _sampled(question, forwards, target)
         return [Answer(ask(question, forward, target), forward, target) for forward in forwards]
@@ -160,14 +162,12 @@ def _contributions(question: Question, forward: Forward, target: Target) -> Tens
             "torch.export cannot capture; use ablationcam, which masks the layer instead"
         )
     output, bypass = forward.parts
-    images = len(output)
     with forward.network.running(output.device, autograd=True):
-        doubled = [torch.cat([t, t]) if batched else t for t, batched in zip(bypass, split.batched, strict=True)]
         multipliers = rescale.multipliers(
             split.tail,
             output,
-            doubled,
-            lambda flat: target.score(forward.network.select(split.rebuild(flat))[:images]).sum(0),
+            bypass,
+            lambda flat: target.score(forward.network.select(split.rebuild(flat))).sum(0),
         )
     contributions = [forward.captured.layout.maps(m * output).sum((-2, -1)) for m in multipliers]
     return combine(question, a, (widen(torch.stack(contributions, 1)),))

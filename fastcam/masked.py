@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .ask import Question
 
 TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
-ROW_SLACK = 1.5  # workspaces of convolutions, over the largest input and output of one module
+ROW_SLACK = 2.0  # workspaces, and freed blocks not reused yet, over the largest input and output of one module
 
 
 @dataclass(frozen=True)

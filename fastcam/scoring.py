@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
@@ -85,6 +86,9 @@ class Chunks:
                 size = tuning.size
             else:
                 size = min(self.most, ON_DEVICE) if self.batch_size == "auto" else int(self.batch_size)
+            if tuning is not None and not tuning.untried:  # even chunks: a short last one costs like a full one
+                rounds = max(1, round((self.rows - start) / size))
+                size = min(self.most, math.ceil((self.rows - start) / rounds))
             stop = min(start + size, self.rows)
             began = time.perf_counter()
             yield start, stop

@@ -114,6 +114,8 @@ def resolve(target: TargetSpec, logits: Any, images: int) -> Target:
             f"classes as target need logits of shape ({images}, classes), the model gave a {describe(logits)}; pass a "
             "callable target, e.g. lambda logits: logits[:, c].mean((-2, -1)) for segmentation, or output="
         )
+    if target is None:
+        return Target(logits.detach().argmax(1, keepdim=True), (), True, images)
     classes, single = _classes(target, logits.detach(), images)
     count = logits.shape[1]
     if classes.numel() and (int(classes.min()) < 0 or int(classes.max()) >= count):
@@ -124,8 +126,6 @@ def resolve(target: TargetSpec, logits: Any, images: int) -> Target:
 
 def _classes(target: TargetSpec, logits: Tensor, images: int) -> tuple[Tensor, bool]:
     count, device = logits.shape[1], logits.device
-    if target is None:
-        return logits.argmax(1, keepdim=True), True
     if isinstance(target, TopK):
         if not 1 <= target.k <= count:
             raise ValueError(f"TopK({target.k}) of a model with {count} classes; k must be 1 to {count}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ class Method:
     clip: Callable[[Options], str] = lambda options: "before"
     gives_map: bool = False
 
+    @functools.cached_property
+    def weighed(self) -> frozenset[str]:
+        """The options that `weigh` takes itself."""
+        return frozenset(inspect.signature(self.weigh).parameters)
+
     @property
     def needs(self) -> str:
         """What it asks of the network, in words."""
@@ -73,8 +79,7 @@ class Method:
 
     def __call__(self, options: Options, *evidence: Tensor) -> Tensor:
         """Weights, or the map, of this evidence under these options."""
-        named = inspect.signature(self.weigh).parameters
-        return self.weigh(*evidence, **{k: v for k, v in options.items() if k in named})
+        return self.weigh(*evidence, **{k: v for k, v in options.items() if k in self.weighed})
 
 
 def method(

@@ -34,11 +34,23 @@ class Captured:
         return self.layout.maps(self.output)
 
 
+def walk(model: nn.Module) -> list[nn.Module]:
+    """Every module once: `model.modules()` without the names, whose making takes longer than all else here."""
+    found, seen = [model], {model}
+    for module in found:
+        if module._modules:
+            for child in module._modules.values():
+                if child is not None and child not in seen:
+                    seen.add(child)
+                    found.append(child)
+    return found
+
+
 @contextlib.contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and eager, because hooks inside compiled parts never fire; afterwards all is as before."""
     training, compiled = [], False
-    for module in model.modules():
+    for module in walk(model):
         if module.training:
             training.append(module)
         compiled = compiled or "_orig_mod" in module._modules or "_compiled_call_impl" in module.__dict__

@@ -171,7 +171,7 @@ class Trace:
             tensor = first_tensor(output)
             if tensor is None or self._done:
                 return
-            if any(True for _ in module.parameters(recurse=False)):
+            if module._parameters:
                 self._weighed = len(self.groups)
             if self._last is not None and _same_memory(tensor, self._last):
                 self.groups[-1].modules.append((name, module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -99,6 +100,6 @@ def require_finite(tensor: Tensor, name: str, mend: str) -> None:
     by summing in float64 (or in float32 for half precision), so only a suspicious sum costs a second pass.
     """
     total = tensor.detach().sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
-    if not torch.isfinite(total) and not torch.isfinite(tensor).all():
+    if not math.isfinite(total.item()) and not torch.isfinite(tensor).all():
         count = int((~torch.isfinite(tensor)).sum())
         raise ValueError(f"{name} {count} NaN or infinite values; {mend}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter
+from torch.fx import GraphModule, Interpreter, Node
 
 NEAR = 1e-10  # below this difference of inputs the rule's quotient is the gradient (captum's constant)
 aten = torch.ops.aten
@@ -23,30 +23,24 @@ MAX_POOLS = frozenset({aten.max_pool2d.default, aten.max_pool2d_with_indices.def
 
 
 class _Rescale(torch.autograd.Function):
-    """y = f(x) for an elementwise f; backward multiplies by (y - y0) / (x - x0).
-
-    The batch holds the inputs in its first half and their references in the second; the gradient of the
-    second half is zero, since only the first half is scored.
-    """
+    """y = f(x) for an elementwise f; backward multiplies by (y - y0) / (x - x0)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, x0: Tensor, y0: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
         y = f(x)
         ctx.f = f
-        ctx.save_for_backward(x, y)
+        ctx.save_for_backward(x, x0, y, y0)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        x, y = ctx.saved_tensors
-        upstream = grads[0].chunk(2)[0]
-        dx, dy = _difference(x), _difference(y)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, x0, y, y0 = ctx.saved_tensors
+        dx = x - x0
+        near = _near(dx)
         with torch.enable_grad():
-            inner = x.chunk(2)[0].detach().requires_grad_()
-            (slope,) = torch.autograd.grad(ctx.f(inner), inner, upstream)
-        near = (dx.abs() < NEAR) | (dx == 0)  # float16 rounds NEAR to zero
-        multiplied = torch.where(near, slope, upstream * dy / torch.where(near, 1.0, dx))
-        return torch.cat([multiplied, torch.zeros_like(multiplied)]), None
+            inner = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(ctx.f(inner), inner, grads[0])
+        return torch.where(near, slope, grads[0] * (y - y0) / torch.where(near, 1.0, dx)), None, None, None
 
 
 class _RescalePool(torch.autograd.Function):
@@ -57,47 +51,65 @@ class _RescalePool(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-        y, indices = pool(x)
-        ctx.save_for_backward(x, y, indices)
+    def forward(ctx: Any, x: Tensor, x0: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        (y, at), (y0, at0) = pool(x), pool(x0)
+        ctx.save_for_backward(x, x0, y, y0, at, at0)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        x, y, indices = ctx.saved_tensors
-        upstream = grads[0].chunk(2)[0]
-        (y1, y0), (at, at0) = y.chunk(2), indices.chunk(2)
-        top = torch.maximum(y1, y0)
-        dx = _difference(x)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, x0, y, y0, at, at0 = ctx.saved_tensors
+        dx, top = x - x0, torch.maximum(y, y0)
 
         def back(values: Tensor, where: Tensor) -> Tensor:
             flat = torch.zeros_like(dx).flatten(2)
             return flat.scatter_add_(2, where.flatten(2), values.flatten(2)).view_as(dx)
 
-        contribution = back(upstream * (top - y0), at) + back(upstream * (y1 - top), at0)
-        near = (dx.abs() < NEAR) | (dx == 0)  # float16 rounds NEAR to zero
-        multiplied = torch.where(near, back(upstream, at), contribution / torch.where(near, 1.0, dx))
-        return torch.cat([multiplied, torch.zeros_like(multiplied)]), None
+        contribution = back(grads[0] * (top - y0), at) + back(grads[0] * (y - top), at0)
+        near = _near(dx)
+        return torch.where(near, back(grads[0], at), contribution / torch.where(near, 1.0, dx)), None, None
 
 
-def _difference(doubled: Tensor) -> Tensor:
-    first, second = doubled.chunk(2)
-    return first - second
+def _near(dx: Tensor) -> Tensor:
+    return (dx.abs() < NEAR) | (dx == 0)  # float16 rounds NEAR to zero
+
+
+class _Reference(Interpreter):
+    """Runs a tail on the references and keeps what each non-linearity takes and gives."""
+
+    def __init__(self, tail: GraphModule) -> None:
+        super().__init__(tail)
+        self.kept: dict[str, tuple[Tensor, Any]] = {}
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function" and (n.target in ELEMENTWISE or n.target in MAX_POOLS):
+            first = n.args[0]
+            assert isinstance(first, Node)
+            self.kept[n.name] = (self.env[first], result)
+        return result
 
 
 class _Tail(Interpreter):
     """Runs a tail with every non-linearity under the Rescale rule."""
 
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        depends = bool(args) and isinstance(args[0], Tensor) and args[0].requires_grad
-        if depends and target in ELEMENTWISE:
-            plain = aten.relu.default if target is aten.relu_.default else target
-            return _Rescale.apply(args[0], lambda x: plain(x, *args[1:], **kwargs))
-        if depends and target in MAX_POOLS:
-            pool = aten.max_pool2d_with_indices.default
-            y = _RescalePool.apply(args[0], lambda x: pool(x, *args[1:], **kwargs))
-            return y if target is aten.max_pool2d.default else (y, None)
-        return super().call_function(target, args, kwargs)
+    def __init__(self, tail: GraphModule, kept: dict[str, tuple[Tensor, Any]]) -> None:
+        super().__init__(tail)
+        self.kept = kept
+
+    def run_node(self, n: Node) -> Any:
+        if n.name not in self.kept:
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if not args[0].requires_grad:  # a constant of the model
+            return super().run_node(n)
+        given, gave = self.kept[n.name]
+        if n.target in ELEMENTWISE:
+            plain: Any = aten.relu.default if n.target is aten.relu_.default else n.target
+            return _Rescale.apply(args[0], given, gave, lambda x: plain(x, *args[1:], **kwargs))
+        pool = aten.max_pool2d_with_indices.default
+        y = _RescalePool.apply(args[0], given, lambda x: pool(x, *args[1:], **kwargs))
+        return y if n.target is aten.max_pool2d.default else (y, None)
 
 
 def multipliers(
@@ -110,15 +122,17 @@ def multipliers(
     Args:
         tail: a functional graph of aten operations.
         activations: A in the layer's own layout, batch B first.
-        bypass: further inputs of the tail, each for the doubled batch [A; 0].
-        score: the tail's flat output for the doubled batch -> (T,) sums of the scores of its first half.
+        bypass: further inputs of the tail.
+        score: the tail's flat output -> (T,) sums of the scores over the batch.
 
     Returns:
         (T, *activations.shape); times the activations they are the contributions.
     """
+    with torch.no_grad():
+        reference = _Reference(tail)
+        reference.run(torch.zeros_like(activations), *bypass)
     with torch.enable_grad():
         a = activations.detach().requires_grad_()
-        flat = _Tail(tail).run(torch.cat([a, torch.zeros_like(a)]), *bypass)
-        sums = score(flat)
-        rows = [torch.autograd.grad(s, a, retain_graph=True)[0] for s in sums]
+        sums = score(_Tail(tail, reference.kept).run(a, *bypass))
+        rows = [torch.autograd.grad(s, a, retain_graph=t + 1 < len(sums))[0] for t, s in enumerate(sums)]
     return torch.stack(rows)

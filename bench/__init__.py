@@ -1,0 +1,1 @@
+"""Speed and memory of fastcam beside its floors and its peers: `python -m bench`."""

@@ -1,0 +1,73 @@
+"""Where a measurement was made: versions, processor, threads, allocator."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PEERS = {"pytorch-grad-cam": "grad-cam", "torchcam": "torchcam", "captum": "captum"}
+MALLOC = ("GLIBC_TUNABLES", "LD_PRELOAD")
+
+
+@functools.cache
+def package(name: str) -> str:
+    """The installed version of a distribution, or "" where it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def commit() -> str:
+    """The commit measured, with a + where files differ from it, or "" outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    head = git("rev-parse", "--short", "HEAD")
+    return f"{head}+" if head and git("status", "--porcelain", "--", ":/fastcam", ":/csrc") else head
+
+
+def processor() -> str:
+    """The CPU's model name and its widest vectors, which its name may hide."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    lines = (line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in lines}
+    return f"{fields.get('model name', platform.machine())} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def allocator() -> str:
+    """ "stock", or the settings that change how malloc keeps freed memory."""
+    names = [name for name in os.environ if name in MALLOC or name.startswith("MALLOC_")]
+    return ", ".join(f"{name}={os.environ[name]}" for name in sorted(names)) or "stock"
+
+
+@functools.cache
+def describe(device: str) -> dict[str, str]:
+    """What every row records of the machine."""
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "commit": commit(),
+        "fastcam": package("fastcam"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "processor": torch.cuda.get_device_name(device) if cuda else processor(),
+        "threads": str(torch.get_num_threads()),
+        "malloc": allocator(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }

@@ -1,0 +1,101 @@
+"""The networks and the pictures of the benchmarks."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import fastcam
+from fastcam import image
+from fastcam.cli.models import load as load_demo
+from fastcam.image import Preprocess
+from fastcam.model.layers import list_layers
+
+PICTURES = sorted((Path(fastcam.__file__).parent / "data").glob("*.jpg"), reverse=True)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, real pictures as its input, and the layer it is asked about.
+
+    Attributes:
+        name: of the network.
+        model: in evaluation mode.
+        images: (B, 3, 224, 224)
+        layer: dotted name.
+        weights: "real" or "random".
+    """
+
+    name: str
+    model: nn.Module
+    images: Tensor
+    layer: str
+    weights: str
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model.get_submodule(self.layer)
+
+
+def subject(name: str, layer: str | None, batch: int, device: str, weights: Path | None = None) -> Subject:
+    """A network on a device with a batch of the bundled pictures, seen at a layer; None is the last spatial map.
+
+    Args:
+        name: "efficientnet_lite0", or a network of torchvision.
+        layer: dotted name.
+        batch: how many, the bundled ones over and over.
+        device: such as "cpu".
+        weights: a folder with a `load_weights.py` that has `load(name)`; where it has no weights for this
+            network, and without a folder, weights are random.
+    """
+    model, preprocess, real = _network(name, weights)
+    pictures = [image.preprocess(image.read(path), preprocess)[0] for path in PICTURES]
+    images = torch.stack([pictures[i % len(pictures)] for i in range(batch)]).to(device)
+    model = model.to(device)
+    found = layer or next(info.name for info in list_layers(model, images[:1]) if info.default)
+    return Subject(name, model, images, found, "real" if real else "random")
+
+
+@functools.lru_cache(maxsize=2)
+def _network(name: str, weights: Path | None) -> tuple[nn.Module, Preprocess, bool]:
+    if name == "efficientnet_lite0":
+        demo = load_demo(None, None, "cpu")
+        return demo.model, demo.preprocess, True
+    preprocess = Preprocess()
+    real = None if weights is None else _real(name, weights)
+    if real is not None:
+        return real.eval(), preprocess, True
+    torch.manual_seed(0)
+    return torchvision.models.get_model(name, weights=None).eval(), preprocess, False
+
+
+def _real(name: str, folder: Path) -> nn.Module | None:
+    spec = importlib.util.spec_from_file_location("load_weights", folder / "load_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    return loader.load(name) if name in loader.FILES else None
+
+
+def halves(subject: Subject) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Head and tail of a torchvision network, put together by hand: what an inner layer's floor is timed on."""
+    model, layer = subject.model, subject.layer
+    children = dict(model.named_children())
+    if "features" in children:
+        index = int(layer.removeprefix("features.")) + 1
+        features = children.pop("features")
+        assert isinstance(features, nn.Sequential)
+        rest = [features[index:], children["avgpool"], nn.Flatten(), children["classifier"]]
+        return features[:index], nn.Sequential(*rest)
+    names = list(children)
+    stages = [children[name] for name in names]
+    at = names.index(layer) + 1
+    return nn.Sequential(*stages[:at]), nn.Sequential(*stages[at:-1], nn.Flatten(), stages[-1])

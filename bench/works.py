@@ -1,0 +1,69 @@
+"""The work list: what is measured, against which floor, and what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+GRADIENTS = ("gradcam", "gradcampp", "xgradcam", "layercam", "cam")
+MASKED = ("ablationcam", "reciprocam", "liftcam")
+LITE0 = "efficientnet_lite0"
+SCORE_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True)
+class Work:
+    """One line of the targets.
+
+    Attributes:
+        id: T1 to T4.
+        method: its name.
+        network: see `models.subject`.
+        layer: dotted name, None for the last spatial map.
+        batch: images.
+        floor: "forward", "cold", "tail", "rescale" or "masks", see `floors`.
+        limit: largest multiple of the floor.
+        versus: least ratio of a peer's time to fastcam's.
+        peak_limit: bytes above the bare forward.
+        quick: whether it belongs to the short list.
+    """
+
+    id: str
+    method: str
+    network: str
+    layer: str | None = None
+    batch: int = 1
+    floor: str = "forward"
+    limit: float = 1.05
+    versus: Mapping[str, float] = field(default_factory=dict)
+    peak_limit: int | None = None
+    quick: bool = False
+
+    @property
+    def what(self) -> str:
+        layer = f" {self.layer}" if self.layer else ""
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        cold = ", new object and first call" if self.floor == "cold" else ""
+        return f"{self.method}, {self.network}{layer}{batch}{cold}"
+
+
+def works() -> Iterator[Work]:
+    """All of it, in the order of the targets."""
+    faster = {"pytorch-grad-cam": 2.5}
+    for network, batch in ((LITE0, 1), (LITE0, 16), ("resnet50", 1)):
+        quick = network == LITE0 and batch == 1
+        for method in GRADIENTS:
+            yield Work("T1", method, network, batch=batch, versus=faster, quick=quick)
+    for network in (LITE0, "resnet50"):
+        yield Work("T1", "gradcam", network, floor="cold", limit=1.3, quick=network == LITE0)
+    for network in (LITE0, "resnet50"):
+        for method in MASKED:
+            versus = {"pytorch-grad-cam": 1000.0} if method == "ablationcam" else {}
+            yield Work("T2", method, network, limit=1.1, versus=versus, quick=network == LITE0)
+    for network, layer in (("resnet50", "layer3"), ("vgg11", None), ("vgg16", None)):
+        for method in MASKED:
+            floor = "rescale" if method == "liftcam" else "tail"
+            quick = (network, method) in {("resnet50", "reciprocam"), ("resnet50", "liftcam"), ("vgg11", "reciprocam")}
+            yield Work("T3", method, network, layer, floor=floor, limit=1.1, quick=quick)
+    yield Work("T4", "scorecam", LITE0, floor="masks", peak_limit=SCORE_MEMORY, quick=True)
+    yield Work("T4", "scorecam", "resnet50", floor="masks", peak_limit=SCORE_MEMORY)
