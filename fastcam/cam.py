@@ -202,19 +202,21 @@ class CAM:
         if images.dim() != 4 or images.numel() == 0:
             mend = "add a batch axis: images[None]" if images.dim() == 3 else "give at least one image"
             raise ValueError(f"images must have shape (B, C, H, W), got {tuple(images.shape)}; {mend}")
-        weight = next((p for p in self.network.model.parameters() if p.is_floating_point()), None)
+        entry = next(
+            (m for m in self.network.model.modules() if any(p is not None for p in m._parameters.values())), None
+        )
+        weight = None if entry is None else next(p for p in entry._parameters.values() if p is not None)
         if weight is not None and weight.device != images.device:
             raise ValueError(f"images are on {images.device}, the model is on {weight.device}; move one of them")
         autocast = self.network.precision != "float32" or torch.is_autocast_enabled(images.device.type)
-        if weight is not None and weight.dtype != images.dtype and not autocast:
+        if weight is not None and weight.is_floating_point() and weight.dtype != images.dtype and not autocast:
             raise TypeError(
                 f"images are {images.dtype}, the model's weights {weight.dtype}; convert the images: "
                 f"images.to({weight.dtype})"
             )
-        first = next((m for m in self.network.model.modules() if isinstance(m, nn.Conv2d)), None)
-        if first is not None and first.in_channels != images.shape[1] and _is_first(self.network.model, first):
+        if isinstance(entry, nn.Conv2d) and entry.groups == 1 and entry.in_channels != images.shape[1]:
             raise ValueError(
-                f"images have {images.shape[1]} channels, the model's first convolution takes {first.in_channels}; "
+                f"images have {images.shape[1]} channels, the model's first convolution takes {entry.in_channels}; "
                 "convert the pictures (gray or RGBA to RGB)"
             )
         require_finite(images, "images hold", "check how they were read and normalized")
@@ -222,12 +224,6 @@ class CAM:
     def __repr__(self) -> str:
         """The model's class, the method and the layer."""
         return f"CAM({type(self.network.model).__name__}, {self.method.name!r}, layer={self.layer!r})"
-
-
-def _is_first(model: nn.Module, conv: nn.Conv2d) -> bool:
-    """Whether no other module with weights is registered before a convolution."""
-    weighted = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
-    return next((m for m in weighted if m is not model), None) is conv and conv.groups == 1
 
 
 def _finish(raw: Tensor, size: tuple[int, int], clip: str) -> Tensor:

@@ -22,11 +22,13 @@ class Captured:
         name: of the layer.
         output: its first output tensor, in the layer's own layout; with `grad`, a node of the graph.
         layout: how to see it as maps.
+        after: the events of what ran behind it, where they were recorded.
     """
 
     name: str
     output: Tensor
     layout: Layout
+    after: list[Any] | None = None
 
     @property
     def maps(self) -> Tensor:

@@ -137,12 +137,11 @@ class _Group:
 
 @dataclass
 class Trace:
-    """Which modules gave which maps, in the order of the first forward: `with Trace(model, size):`."""
+    """Which modules gave which maps, in the order of one forward: `with Trace(model, size):`."""
 
     model: nn.Module
     image_size: tuple[int, int]
     groups: list[_Group] = field(default_factory=list)
-    _done: bool = False  # modules may run again later, on their own
     _weighed: int = 0  # groups that some module with weights came after
     _last: Tensor | None = None
     _handles: list[Any] = field(default_factory=list)
@@ -153,7 +152,6 @@ class Trace:
                 self._handles.append(module.register_forward_hook(self._record(name)))
             if "Attention" in type(module).__name__:
                 self._handles.append(module.register_forward_pre_hook(self._attention))
-        self._handles.append(self.model.register_forward_hook(lambda *_: setattr(self, "_done", True)))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -169,7 +167,7 @@ class Trace:
     def _record(self, name: str) -> Any:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             tensor = first_tensor(output)
-            if tensor is None or self._done:
+            if tensor is None:
                 return
             if module._parameters:
                 self._weighed = len(self.groups)

@@ -16,7 +16,7 @@ from .capture import Captured, capture
 from .forward import Forward
 from .outputs import NoMapError, Selector, require_finite, select
 from .split import Split
-from .structure import Recorder, Structure, Watch
+from .structure import Recorder, Structure, Watch, is_last_map
 
 Shot = tuple[Captured, Any, Any, "pooled.PooledTail | None"]
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -132,27 +132,27 @@ class Network:
         key: Any,
         device: torch.device,
     ) -> list[Shot]:
-        """The default layer's shot: one forward once it is known or well guessed, two otherwise."""
+        """The default layer's shot: one forward where it is known or well guessed, two or three otherwise."""
         if key in self.facts.defaults:
             return see([self.facts.defaults[key]])
-        guessed, shots = layers.guess(self.model), None
-        with layers.Trace(self.model, size) as trace:
-            if guessed is not None:
-                with contextlib.suppress(NoMapError):
-                    shots = see([guessed])
-            if shots:
-                logits = shots[0][2]
-            else:
-                with self.running(device):
-                    logits = self.select(run())
-        name = trace.default(logits.shape[1] if isinstance(logits, Tensor) and logits.dim() > 1 else None)
+        guessed = layers.guess(self.model)
+        if guessed is not None:
+            with contextlib.suppress(NoMapError):
+                shots = see([guessed])
+                one, _, logits, _ = shots[0]
+                if one.after is not None and is_last_map(one.after, one.layout, size, _classes(logits)):
+                    self.facts.defaults[key] = guessed
+                    return shots
+        with layers.Trace(self.model, size) as trace, self.running(device):
+            logits = self.select(run())
+        name = trace.default(_classes(logits))
         if name is None:
             raise ValueError(
                 f"{type(self.model).__name__} gives no spatial map for images of {size[0]}x{size[1]}; "
                 "pass layer= one that does, or larger images"
             )
         self.facts.defaults[key] = name
-        return shots if shots and name == guessed else see([name])
+        return see([name])
 
     def _see(
         self,
@@ -181,7 +181,8 @@ class Network:
         for one in captured:
             tail = None
             if one.name in recorders:
-                tail = pooled.find(recorders[one.name].events, one, logits)
+                one.after = recorders[one.name].events
+                tail = pooled.find(one.after, one, logits)
                 structures[one.name] = tail and tail.structure
             elif (structure := structures[one.name]) is not None:
                 tail = pooled.prove(structure, one, watches[one.name].given, watches[one.name].gave, logits)
@@ -190,3 +191,7 @@ class Network:
                     return self._see(run, size, names, device, grad=wanted, differentiable=differentiable)
             shots.append((one, output, logits, tail))
         return shots
+
+
+def _classes(logits: Any) -> int | None:
+    return logits.shape[1] if isinstance(logits, Tensor) and logits.dim() > 1 else None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .layers import is_pool, is_trivial
 from .outputs import first_tensor
+from .tokens import Layout, find_layout
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -49,7 +50,12 @@ class Event:
     module: nn.Module
     spatial: bool  # whether its input still has more than one position
     vector: Tensor | None  # its input where it has not
-    pooled: bool  # whether its output has one position only
+    shape: tuple[int, ...]  # of its output
+
+    @property
+    def pooled(self) -> bool:
+        """Whether its output has one position only."""
+        return _positions(self.shape) == 1
 
 
 @dataclass
@@ -74,8 +80,8 @@ class Recorder:
     def _record(self, module: nn.Module, inputs: Any, output: Any) -> None:
         before, after = first_tensor(inputs), first_tensor(output)
         if before is not None and after is not None:
-            vector = None if _positions(before) > 1 else before.detach().clone()
-            self.events.append(Event(module, vector is None, vector, _positions(after) == 1))
+            vector = None if _positions(before.shape) > 1 else before.detach().clone()
+            self.events.append(Event(module, vector is None, vector, tuple(after.shape)))
 
 
 @dataclass
@@ -139,11 +145,35 @@ class Watch:
         self.gave = first_tensor(output)
 
 
-def _positions(tensor: Tensor) -> int:
-    """How many positions a tensor has, (B, D) and (B, D, 1, 1) having one."""
-    if tensor.dim() == 4:
-        return min(tensor.shape[2] * tensor.shape[3], tensor.shape[1] * tensor.shape[2])
-    return tensor.shape[1] if tensor.dim() == 3 else 1
+def _positions(shape: tuple[int, ...]) -> int:
+    """How many positions a tensor of this shape has, (B, D) and (B, D, 1, 1) having one."""
+    if len(shape) == 4:
+        return min(shape[2] * shape[3], shape[1] * shape[2])
+    return shape[1] if len(shape) == 3 else 1
+
+
+def is_last_map(events: list[Event], layout: Layout, image_size: tuple[int, int], classes: int | None) -> bool:
+    """Whether nothing that ran after a layer gave a later map to explain.
+
+    Pools and the class-score map itself do not count. A model with prefix tokens reads its class token in the end, so
+    the layer that `layers.guess` takes there, what the last attention reads, is the last one with gradients.
+
+    Args:
+        events: what ran after the layer.
+        layout: of the layer's output.
+        image_size: (H, W) of the images.
+        classes: how many logits the model gives, or None.
+    """
+    if layout.prefix:
+        return True
+    for index, event in enumerate(events):
+        found = find_layout(event.shape, image_size)
+        if found is None or is_pool(event.module) or is_trivial(event.module):
+            continue
+        channels = event.shape[1] if found.kind == "maps" else event.shape[-1]
+        if channels != classes or any(e.module._parameters for e in events[index + 1 :]):
+            return False
+    return True
 
 
 def candidates(events: list[Event]) -> list[Structure]:

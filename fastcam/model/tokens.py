@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -73,6 +74,7 @@ class Layout:
         return out
 
 
+@functools.lru_cache(maxsize=4096)  # a network gives few shapes, many times
 def find_layout(shape: tuple[int, ...], image_size: tuple[int, int]) -> Layout | None:
     """The layout of an output of this shape, or None where it holds no map of more than one cell.
 
