@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +131,12 @@ def _every_class_in_one_pass(question: Question, forward: Forward, what: str) ->
 def _gradients(question: Question, forward: Forward, target: Target) -> Tensor:
     _every_class_in_one_pass(question, forward, "gradients")
     g = forward.gradients(target.score, target.classes, create_graph=question.differentiable)
+    if forward.captured.layout.prefix and not bool(g.any()):
+        warnings.warn(
+            f"the gradient is zero everywhere at layer {forward.captured.name!r}: what follows reads the class token "
+            "alone; choose an earlier layer, such as the norm in front of the last attention, or leave layer out",
+            stacklevel=6,
+        )
     a = activations_of(forward)
     return combine(question, a if question.differentiable else a.detach(), (widen(g),))
 

@@ -55,3 +55,12 @@ def close():
         assert worst <= limit, f"worst error {worst:.3g}, tolerance {limit:.3g}"
 
     return check
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For networks so small that a second thread only costs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

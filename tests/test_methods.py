@@ -19,13 +19,7 @@ SEED = 0
 NEAR = 5e-5  # of the largest term, float32 against float64; measured: 2.4e-5 for the derivatives of a ViT, squared
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The networks are so small that a second thread only costs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 Loops = Callable[[Toy, Tensor, dict], Tensor]

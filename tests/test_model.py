@@ -15,7 +15,6 @@ from fastcam.model import layers
 from fastcam.model.capture import evaluation
 from fastcam.model.network import Network
 from fastcam.model.tails import CutTail, WholeModel
-from fastcam.model.tokens import Layout, find_layout
 from fastcam.targets import resolve
 from tests.zoo import ZOO, build, images
 
@@ -222,28 +221,3 @@ def test_changed_head_is_noticed():
     assert tail is not None
     assert tail.linear is None
     assert agree(tail(see(model, x, "1").captured.maps), model(x))
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "layout"),
-    [
-        ((2, 512, 7, 7), (224, 224), Layout("maps", (7, 7))),
-        ((2, 7, 7, 768), (224, 224), Layout("last", (7, 7))),
-        ((2, 8, 5, 7), (20, 28), Layout("maps", (5, 7))),
-        ((2, 5, 7, 8), (20, 28), Layout("last", (5, 7))),
-        ((1, 197, 192), (224, 224), Layout("tokens", (14, 14), 1)),
-        ((1, 198, 192), (224, 224), Layout("tokens", (14, 14), 2)),
-        ((1, 201, 192), (224, 224), Layout("tokens", (14, 14), 5)),
-        ((1, 196, 192), (224, 224), Layout("tokens", (14, 14), 0)),
-        ((1, 33, 64), (64, 128), Layout("tokens", (4, 8), 1)),
-        ((1, 512, 1, 1), (224, 224), None),
-        ((1, 1000), (224, 224), None),
-    ],
-)
-def test_layouts(shape, size, layout):
-    assert find_layout(shape, size) == layout
-    if layout is not None:
-        output = torch.randn(shape)
-        maps = layout.maps(output)
-        assert maps.shape[-2:] == layout.size
-        assert torch.equal(layout.output(maps, output), output)

@@ -23,13 +23,7 @@ from tests.peers import SEED, TARGET, Peer, grad_cam, inputs, torchcam, toy_of  
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The networks are so small that a second thread only costs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 AGREE = 2e-5  # of the largest value: float32 against float64

@@ -25,13 +25,7 @@ CALLS = [(method, name) for method in METHODS for name in NETWORKS if (method, n
 calls = pytest.mark.parametrize(("method", "name"), CALLS)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The networks are so small that a second thread only costs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def explain(module: nn.Module, method: str, x: Tensor, layer: str = "features", target=0, **options):

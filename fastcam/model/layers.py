@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,17 +80,24 @@ def is_trivial(module: nn.Module) -> bool:
     return isinstance(module, TRIVIAL) or type(module).__name__ in ("DropPath", "StochasticDepth", "Permute")
 
 
+def has_class_token(model: nn.Module) -> bool:
+    """Whether some module holds a class token, by the names that torchvision, timm and Hugging Face give it."""
+    return any("cls_token" in m._parameters or "class_token" in m._parameters for m in model.modules())
+
+
 def guess(model: nn.Module) -> str | None:
     """The likely default layer, from the order of registration alone.
 
     A right guess saves the second forward that a first explanation would need; `Trace.default` has the last word.
     """
     names = {module: name for name, module in model.named_modules()}
-    if any(hasattr(model, token) for token in ("cls_token", "class_token")):
-        norms = [m for m in model.modules() if "Norm" in type(m).__name__ and not list(m.children())]
-        attention = [m for m in model.modules() if "Attention" in type(m).__name__]
-        before = [m for m in norms if attention and list(names).index(m) < list(names).index(attention[-1])]
-        return names[before[-1]] if before else None
+    if has_class_token(model):
+        attention = [m for m in names if "Attention" in type(m).__name__]
+        for parent in reversed(list(names)):
+            for norm, reader in itertools.pairwise(parent.children()):
+                if reader in attention and "Norm" in type(norm).__name__:
+                    return names[norm]
+        return None
     module, found = model, None
     while True:
         inner = _last_spatial_child(module, is_root=module is model)

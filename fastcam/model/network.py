@@ -140,7 +140,7 @@ class Network:
             with contextlib.suppress(NoMapError):
                 shots = see([guessed])
                 one, _, logits, _ = shots[0]
-                if one.after is not None and is_last_map(one.after, one.layout, size, _classes(logits)):
+                if one.after is not None and is_last_map(self.model, one.after, one.layout, size, _classes(logits)):
                     self.facts.defaults[key] = guessed
                     return shots
         with layers.Trace(self.model, size) as trace, self.running(device):

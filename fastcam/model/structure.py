@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layers import is_pool, is_trivial
+from .layers import has_class_token, is_pool, is_trivial
 from .outputs import first_tensor
 from .tokens import Layout, find_layout
 
@@ -152,20 +152,23 @@ def _positions(shape: tuple[int, ...]) -> int:
     return shape[1] if len(shape) == 3 else 1
 
 
-def is_last_map(events: list[Event], layout: Layout, image_size: tuple[int, int], classes: int | None) -> bool:
+def is_last_map(
+    model: nn.Module, events: list[Event], layout: Layout, image_size: tuple[int, int], classes: int | None
+) -> bool:
     """Whether nothing that ran after a layer gave a later map to explain.
 
-    Pools and the class-score map itself do not count. A model with prefix tokens reads its class token in the end, so
-    the layer that `layers.guess` takes there, what the last attention reads, is the last one with gradients.
+    Pools and the class-score map itself do not count. A model with a class token reads nothing else in the end, so what
+    its last attention reads, which `layers.guess` takes there, is the last map with gradients.
 
     Args:
+        model: the network.
         events: what ran after the layer.
         layout: of the layer's output.
         image_size: (H, W) of the images.
         classes: how many logits the model gives, or None.
     """
     if layout.prefix:
-        return True
+        return has_class_token(model)
     for index, event in enumerate(events):
         found = find_layout(event.shape, image_size)
         if found is None or is_pool(event.module) or is_trivial(event.module):
