@@ -20,10 +20,7 @@ for package in ("pytorch_grad_cam", "torchcam", "captum", "torchvision"):
 from tests import peers  # noqa: E402 - it imports the packages asked for above
 from tests.peers import SEED, TARGET, Peer, grad_cam, inputs, torchcam, toy_of  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 
 
 AGREE = 2e-5  # of the largest value: float32 against float64
