@@ -120,7 +120,7 @@ def combine(question: Question, a: Tensor, evidence: tuple[Tensor, ...]) -> Tens
 
 
 def _every_class_in_one_pass(question: Question, forward: Forward, what: str) -> None:
-    if question.target == "all" and forward.pooled is None:
+    if isinstance(question.target, str) and question.target == "all" and forward.pooled is None:
         raise ValueError(
             f"target='all' needs {what} for every class from one pass, which {question.method.name} has only where "
             f"global average pooling follows layer {forward.captured.name!r}; pass TopK(k) or the classes you need, "

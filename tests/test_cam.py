@@ -6,6 +6,7 @@ import gc
 import weakref
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,24 @@ def test_further_inputs_follow_their_image(method):
         alone = cam.explain(x[b : b + 1], question[b : b + 1], scale=1.5, target=2)
         assert torch.allclose(together.raw[b], alone.raw[0], rtol=1e-3, atol=1e-6)
     assert not torch.allclose(together.raw, cam.explain(x, question.flip(0), scale=1.5, target=2).raw, rtol=1e-3)
+
+
+def test_inputs_that_are_no_tensors_are_not_remembered_by_the_cut():
+    torch.manual_seed(0)
+    x, question = images(1), 10 * torch.randn(1, 4)
+    model = TwoInputs().eval()
+    for scale in (1.5, 4.0, 1.5):
+        found = CAM(model, "reciprocam", "net", score="logit").explain(x, question, scale=scale, target=2)
+        fresh = TwoInputs().eval()
+        fresh.load_state_dict(model.state_dict())
+        expected = CAM(fresh, "reciprocam", "net", score="logit").explain(x, question, scale=scale, target=2)
+        assert torch.allclose(found.raw, expected.raw, rtol=1e-4, atol=1e-6)
+
+
+def test_classes_as_an_array():
+    model, x = network(), images()
+    expected = CAM(model, "gradcam", "0.1")(x, target=[1, 2])
+    assert torch.equal(CAM(model, "gradcam", "0.1")(x, target=np.array([1, 2])), expected)
 
 
 class Segmenter(nn.Module):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .capture import Captured
 from .pooled import PooledTail
@@ -44,7 +45,9 @@ class Forward:
     def split(self) -> Split | None:
         """The network cut at the layer, made once for a model, layer and input shape; None where it cannot be."""
         model, images = self.network.model, self.images
-        parameters = [p for _, p in model.named_parameters()]
+        # What torch.export holds for constant: inputs that are no tensors, shapes, and the modules themselves.
+        leaves = pytree.tree_leaves((self.args, self.kwargs))
+        inputs = tuple((tuple(v.shape[1:]), v.dtype) if isinstance(v, Tensor) else repr(v) for v in leaves)
         key = (
             self.captured.name,
             tuple(images.shape[1:]),
@@ -52,7 +55,8 @@ class Forward:
             self.network.precision,
             len(self.args),
             tuple(self.kwargs),
-            tuple((p.data_ptr(), p.dtype) for p in parameters),
+            inputs,
+            (tuple(map(id, model.modules())), tuple((p.data_ptr(), p.dtype) for p in model.parameters())),
         )
         splits = self.network.facts.splits
         if key not in splits:
