@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cam import CAM, Explanation, explain
     from .methods.registry import list_methods
-    from .targets import TopK
+    from .targets import ClassesOf, TopK
 
 __version__ = "0.1.0"
-__all__ = ["CAM", "Explanation", "TopK", "__version__", "explain", "list_methods"]
+__all__ = ["CAM", "ClassesOf", "Explanation", "TopK", "__version__", "explain", "list_methods"]
 
-_HOME = {"CAM": "cam", "Explanation": "cam", "explain": "cam", "list_methods": "methods", "TopK": "targets"}
+_HOME = {
+    "CAM": "cam",
+    "Explanation": "cam",
+    "explain": "cam",
+    "list_methods": "methods",
+    "TopK": "targets",
+    "ClassesOf": "targets",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import masked, ops
-from .masked import Budget
 from .methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
 from .methods.registry import Method
 from .model import rescale
@@ -20,9 +19,18 @@ from .model.forward import Forward
 from .model.layers import LayerSpec
 from .model.network import Network
 from .model.outputs import widen
+from .scoring import Budget
 from .targets import Target, TargetSpec, resolve
 
 Options = dict[str, Any]
+
+
+@dataclass
+class Sights:
+    """Forwards that several questions share, and which of those need gradients."""
+
+    forwards: dict[Any, list[Forward]] = field(default_factory=dict)
+    with_gradients: set[Any] = field(default_factory=set)
 
 
 @dataclass
@@ -39,6 +47,7 @@ class Question:
         target: what is explained.
         budget: chunk size and memory of masked forwards.
         differentiable: keep the graph.
+        sights: forwards of these images that other questions share.
     """
 
     method: Method
@@ -51,13 +60,30 @@ class Question:
     target: TargetSpec
     budget: Budget
     differentiable: bool = False
+    sights: Sights | None = None
+
+    @property
+    def sight(self) -> Any:
+        """What questions must have in common to share a forward; their images and other inputs are the same."""
+        layer = self.layer if self.layer is None or isinstance(self.layer, str) else id(self.layer)
+        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer)
 
     def look(self, images: Tensor) -> list[Forward]:
         """One forward of these images at the layers, with gradients where the method needs them."""
         grad = isinstance(self.method.evidence, Gradients)
-        return self.network.forward(
+        shared = self.sights if images is self.images else None
+        if shared is not None and self.sight in shared.forwards:
+            return shared.forwards[self.sight]
+        if shared is not None:
+            grad = self.sight in shared.with_gradients
+        forwards = self.network.forward(
             images, self.args, self.kwargs, self.layer, grad=grad, differentiable=self.differentiable
         )
+        if shared is not None:
+            shared.forwards[self.sight] = forwards
+            for forward in forwards:
+                forward.shared = True
+        return forwards
 
     def weigh(self, *evidence: Tensor) -> Tensor:
         """The method's weights, or its map."""

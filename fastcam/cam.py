@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import ops
-from .ask import Question, answer
-from .masked import Budget
+from .ask import Question, Sights, answer
+from .inputs import check_images
+from .methods.evidence import Gradients
 from .methods.registry import find
 from .model.capture import evaluation
 from .model.layers import LayerSpec, as_list
 from .model.layers import find as find_layer
 from .model.network import Network
-from .model.outputs import Selector, describe, require_finite, widen
+from .model.outputs import Selector, require_finite, widen
+from .scorer import Scorer
+from .scoring import Budget
 from .targets import TargetSpec
 
 FUSIONS = ("mean", "max")
@@ -152,33 +158,64 @@ class CAM:
         Returns:
             An `Explanation`.
         """
-        self._check(images)
+        question = self._question(images, args, kwargs, target, differentiable)
+        with evaluation(self.network.model), torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            return self._explanation(question)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Runs the model alone, on the same terms: logits of a batch, or of rows made as they are needed."""
+        return Scorer(self.network, self.budget)
+
+    def on(self, model: nn.Module) -> CAM:
+        """The same method, options and layer on another model of the same structure, such as a changed copy."""
+        cam = copy.copy(self)
+        cam.__dict__.pop("scorer", None)
+        cam.network = Network(model, self.network.selector, self.network.precision)
+        cam.model = model
+        if self.layer is not None:
+            names = [find_layer(self.network.model, one)[0] for one in as_list(self.layer)]
+            cam.layer = names if isinstance(self.layer, Sequence) and not isinstance(self.layer, str) else names[0]
+        return cam
+
+    def _question(
+        self,
+        images: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        target: TargetSpec,
+        differentiable: bool = False,
+    ) -> Question:
+        check_images(images, self.network.model, self.network.precision)
         if differentiable and "scores" in self.method.needs:
             raise ValueError(f"{self.method.name} has no differentiable form; use a gradient method, cam or eigencam")
-        with evaluation(self.network.model), torch.inference_mode(False), torch.set_grad_enabled(differentiable):
-            question = Question(
-                self.method,
-                self.options,
-                self.network.in_ambient_precision(images.device),
-                images,
-                args,
-                kwargs,
-                self.layer,
-                target,
-                self.budget,
-                differentiable,
-            )
-            answers = answer(question)
-            size = (int(images.shape[-2]), int(images.shape[-1]))
-            clip = self.method.clip(self.options)
-            maps = [_finish(one.raw, size, clip) for one in answers]
-            fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
+        return Question(
+            self.method,
+            self.options,
+            self.network.in_ambient_precision(images.device),
+            images,
+            args,
+            kwargs,
+            self.layer,
+            target,
+            self.budget,
+            differentiable,
+        )
+
+    def _explanation(self, question: Question) -> Explanation:
+        """Ask, inside `evaluation`, and finish."""
+        images = question.images
+        answers = answer(question)
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        clip = self.method.clip(self.options)
+        maps = [_finish(one.raw, size, clip) for one in answers]
+        fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
         first = answers[0]
         self.layer_names = [one.forward.captured.name for one in answers]
         raws = [one.raw[:, 0] if first.target.single else one.raw for one in answers]
         classes = first.target.classes
         logits = first.forward.logits
-        if isinstance(logits, Tensor) and not differentiable:
+        if isinstance(logits, Tensor) and not question.differentiable:
             logits = logits.clone() if logits.is_inference() else logits.detach()
         return Explanation(
             maps=fused[:, 0] if first.target.single else fused,
@@ -193,34 +230,6 @@ class CAM:
         fused = maps.mean(0) if self.fusion == "mean" else maps.amax(0)
         return _finish(fused, (fused.shape[-2], fused.shape[-1]), "never")
 
-    def _check(self, images: Any) -> None:
-        if not isinstance(images, Tensor) or not images.is_floating_point():
-            raise TypeError(
-                f"images must be a floating-point tensor (B, C, H, W), got a {describe(images)}; preprocess them as "
-                "the model was trained, e.g. (x / 255 - mean) / std"
-            )
-        if images.dim() != 4 or images.numel() == 0:
-            mend = "add a batch axis: images[None]" if images.dim() == 3 else "give at least one image"
-            raise ValueError(f"images must have shape (B, C, H, W), got {tuple(images.shape)}; {mend}")
-        entry = next(
-            (m for m in self.network.model.modules() if any(p is not None for p in m._parameters.values())), None
-        )
-        weight = None if entry is None else next(p for p in entry._parameters.values() if p is not None)
-        if weight is not None and weight.device != images.device:
-            raise ValueError(f"images are on {images.device}, the model is on {weight.device}; move one of them")
-        autocast = self.network.precision != "float32" or torch.is_autocast_enabled(images.device.type)
-        if weight is not None and weight.is_floating_point() and weight.dtype != images.dtype and not autocast:
-            raise TypeError(
-                f"images are {images.dtype}, the model's weights {weight.dtype}; convert the images: "
-                f"images.to({weight.dtype})"
-            )
-        if isinstance(entry, nn.Conv2d) and entry.groups == 1 and entry.in_channels != images.shape[1]:
-            raise ValueError(
-                f"images have {images.shape[1]} channels, the model's first convolution takes {entry.in_channels}; "
-                "convert the pictures (gray or RGBA to RGB)"
-            )
-        require_finite(images, "images hold", "check how they were read and normalized")
-
     def __repr__(self) -> str:
         """The model's class, the method and the layer."""
         return f"CAM({type(self.network.model).__name__}, {self.method.name!r}, layer={self.layer!r})"
@@ -231,6 +240,29 @@ def _finish(raw: Tensor, size: tuple[int, int], clip: str) -> Tensor:
     batch, targets = raw.shape[:2]
     require_finite(raw, "the map has", "check the model's weights, or choose another layer")
     return ops.resize_normalize(widen(raw).flatten(0, 1), size, clip).unflatten(0, (batch, targets)).float()
+
+
+def explain_together(cams: Sequence[CAM], images: Tensor, target: TargetSpec = None) -> list[Explanation]:
+    """Several methods on one batch: those at one layer of one model share its forward, and the gradients there.
+
+    Args:
+        cams: the methods.
+        images: (B, C, H, W)
+        target: see `CAM.__call__`.
+
+    Returns:
+        An `Explanation` for each, as its own `explain` gives it.
+    """
+    sights = Sights()
+    questions = [cam._question(images, (), {}, target) for cam in cams]
+    for question in questions:
+        question.sights = sights
+        if isinstance(question.method.evidence, Gradients):
+            sights.with_gradients.add(question.sight)
+    with torch.inference_mode(False), torch.no_grad(), contextlib.ExitStack() as stack:
+        for model in {id(cam.network.model): cam.network.model for cam in cams}.values():
+            stack.enter_context(evaluation(model))
+        return [cam._explanation(question) for cam, question in zip(cams, questions, strict=True)]
 
 
 def explain(

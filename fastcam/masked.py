@@ -14,7 +14,8 @@ from .methods.evidence import InputScores, LayerScores
 from .model.forward import Forward
 from .model.outputs import widen
 from .model.pooled import PooledTail
-from .model.structure import row_bytes
+from .model.tally import count
+from .scorer import Scorer
 from .scoring import Buffer, Chunks, score_rows
 from .targets import Target
 
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
     from .ask import Question
 
 TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
-ROW_SLACK = 2.0  # workspaces, and freed blocks not reused yet, over the largest input and output of one module
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What masked forwards may use.
-
-    Attributes:
-        batch_size: rows a forward, or "auto".
-        max_memory: bytes of a chunk above the bare forward of one image; None is 256 MB.
-        compile: whether whole-model chunks run through `torch.compile`.
-    """
-
-    batch_size: int | str = "auto"
-    max_memory: int | None = None
-    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,26 +153,15 @@ def _run_images(
     fill: Callable[[int, int], Tensor],
     probability: bool,
 ) -> Tensor:
-    network, budget, x = question.network, question.budget, question.images
-    model = torch.compile(network.model) if budget.compile else network.model
-    key = ("images", tuple(x.shape[1:]), x.dtype, x.device, network.precision, budget.compile)
-
-    def others(value: Any, count: int) -> Any:
-        batched = isinstance(value, Tensor) and value.dim() and len(value) == len(x)
-        return value[image : image + 1].expand(count, *value.shape[1:]) if batched else value
-
-    def run(chunk: Tensor) -> Any:
-        count = len(chunk)
-        args = [others(v, count) for v in question.args]
-        kwargs = {k: others(v, count) for k, v in question.kwargs.items()}
-        return network.select(model(chunk, *args, **kwargs))
-
-    with network.running(x.device, compiled=budget.compile):
-        if key not in network.facts.row_bytes:
-            network.facts.row_bytes[key] = int(ROW_SLACK * row_bytes(network.model, lambda: run(fill(0, 1))))
-        bytes_ = network.facts.row_bytes[key] + x[0].numel() * x.element_size()
-        chunks = Chunks(rows, bytes_, key, network.facts.tunings, budget.batch_size, budget.max_memory, x.device)
-        return score_rows(chunks, fill, run, lambda logits: _score(logits, target, image, probability))
+    return Scorer(question.network, question.budget).stream(
+        question.images,
+        rows,
+        fill,
+        lambda logits, start, stop: _score(logits, target, image, probability),
+        question.args,
+        question.kwargs,
+        image,
+    )
 
 
 def layer_scores(question: Question, forward: Forward, target: Target) -> Tensor:
@@ -242,10 +216,14 @@ def _run_tail(
             return ops.mask_channels(a, start, stop, out)
         return ops.mask_cells(a, start, stop, out, kernel)
 
+    def run(maps: Tensor) -> Any:
+        count(tails=len(maps))
+        return tail(maps, image)
+
     chunks = Chunks(rows, bytes_, key, facts.tunings, budget.batch_size, budget.max_memory, a.device)
     return score_rows(
         chunks,
         fill,
-        lambda maps: tail(maps, image),
-        lambda logits: _score(logits, target, image, probability),
+        run,
+        lambda logits, start, stop: _score(logits, target, image, probability),
     )

@@ -17,6 +17,21 @@ WORTH = 1.03  # a larger chunk must be this much faster per row to be kept
 ON_DEVICE = 64  # rows a chunk on a GPU, where timing would need a synchronization
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What masked forwards may use.
+
+    Attributes:
+        batch_size: rows a forward, or "auto".
+        max_memory: bytes of a chunk above the bare forward of one image; None is 256 MB.
+        compile: whether whole-model chunks run through `torch.compile`.
+    """
+
+    batch_size: int | str = "auto"
+    max_memory: int | None = None
+    compile: bool = False
+
+
 @dataclass
 class Tuning:
     """What is known of the best chunk size of one kind of forward; kept for the process.
@@ -127,7 +142,7 @@ def score_rows(
     chunks: Chunks,
     fill: Callable[[int, int], Tensor],
     run: Callable[[Tensor], Any],
-    score: Callable[[Any], Tensor],
+    score: Callable[[Any, int, int], Tensor],
 ) -> Tensor:
     """The scores of all rows: fill a chunk, run it, keep its scores.
 
@@ -135,13 +150,13 @@ def score_rows(
         chunks: the slices.
         fill: (start, stop) -> the rows, in a buffer that the next call may overwrite.
         run: rows -> logits.
-        score: logits -> (n, T)
+        score: (logits, start, stop) -> (n, T)
 
     Returns:
         (T, rows) in float32 at least, on the rows' device.
     """
     kept = []
     for start, stop in chunks:
-        scores = score(run(fill(start, stop)))
+        scores = score(run(fill(start, stop)), start, stop)
         kept.append(scores.to(torch.promote_types(scores.dtype, torch.float32)))
     return torch.cat(kept).T

@@ -21,7 +21,18 @@ class TopK:
     k: int
 
 
-TargetSpec = int | str | Tensor | Sequence[Any] | TopK | ScoreFunction | None
+@dataclass(frozen=True)
+class ClassesOf:
+    """Classes that a function chooses once the logits are known, such as the second best.
+
+    Attributes:
+        choose: logits (B, classes) -> (B,) or (B, T) class indices.
+    """
+
+    choose: Callable[[Tensor], Tensor]
+
+
+TargetSpec = int | str | Tensor | Sequence[Any] | TopK | ClassesOf | ScoreFunction | None
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,8 @@ def resolve(target: TargetSpec, logits: Any, images: int) -> Target:
     """A target for these logits.
 
     Args:
-        target: None (the predicted class), an int, (B,) classes, (B, T) classes, `TopK(k)`, "all", a callable
-            from logits (n, ...) to scores (n,), or a list of B callables.
+        target: None (the predicted class), an int, (B,) classes, (B, T) classes, `TopK(k)`, `ClassesOf(function)`,
+            "all", a callable from logits (n, ...) to scores (n,), or a list of B callables.
         logits: of the B images, (B, classes) for every target but callables.
         images: B.
 
@@ -126,6 +137,8 @@ def resolve(target: TargetSpec, logits: Any, images: int) -> Target:
 
 def _classes(target: TargetSpec, logits: Tensor, images: int) -> tuple[Tensor, bool]:
     count, device = logits.shape[1], logits.device
+    if isinstance(target, ClassesOf):
+        target = target.choose(logits)
     if isinstance(target, TopK):
         if not 1 <= target.k <= count:
             raise ValueError(f"TopK({target.k}) of a model with {count} classes; k must be 1 to {count}")

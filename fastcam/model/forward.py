@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from . import tally
 from .capture import Captured
 from .pooled import PooledTail
 from .split import Split, cut
@@ -30,6 +31,7 @@ class Forward:
         output: what the model returned.
         logits: what is scored.
         pooled: the pooled tail, if this forward proved one.
+        shared: whether several methods ask it: their gradients are then computed once, and the graph kept.
     """
 
     network: Network
@@ -40,6 +42,10 @@ class Forward:
     output: Any
     logits: Any
     pooled: PooledTail | None
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        self._known: list[tuple[Tensor, Tensor]] = []
 
     @cached_property
     def split(self) -> Split | None:
@@ -115,14 +121,18 @@ class Forward:
         if self.pooled is not None and not create_graph:
             with torch.no_grad():
                 return self.pooled.gradients(self.captured.maps.detach(), score, classes)
+        for known, gradients in self._known:
+            if classes is not None and torch.equal(known, classes):
+                return gradients
         with torch.inference_mode(False), torch.enable_grad():
             scores = score(self.logits)
             columns = scores.shape[1]
             rows = []
             for t in range(columns):
+                tally.count(backwards=len(self.images))
                 if not scores.requires_grad:
                     raise self._no_gradient()
-                keep = create_graph or t + 1 < columns
+                keep = create_graph or self.shared or t + 1 < columns
                 (g,) = torch.autograd.grad(
                     scores[:, t].sum(),
                     self.captured.output,
@@ -133,7 +143,10 @@ class Forward:
                 if g is None:
                     raise self._no_gradient()
                 rows.append(self.captured.layout.maps(g))
-        return torch.stack(rows, 1)
+        gradients = torch.stack(rows, 1)
+        if self.shared and classes is not None and not create_graph:
+            self._known.append((classes, gradients))
+        return gradients
 
     def _no_gradient(self) -> ValueError:
         return ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import layers, pooled
+from . import layers, pooled, tally
 from .capture import Captured, capture
 from .forward import Forward
 from .outputs import NoMapError, Selector, require_finite, select
@@ -112,6 +112,7 @@ class Network:
         size = (int(images.shape[-2]), int(images.shape[-1]))
 
         def run() -> Any:
+            tally.count(forwards=len(images))
             return self.model(images, *args, **kwargs)
 
         def see(names: list[str]) -> list[Shot]:

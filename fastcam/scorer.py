@@ -1,0 +1,94 @@
+"""The scores of any number of images: chunks at their best size, within the memory allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .model import tally
+from .model.capture import evaluation
+from .model.network import Network
+from .model.structure import row_bytes
+from .scoring import Budget, Chunks, score_rows
+
+ROW_SLACK = 2.0  # workspaces, and freed blocks not reused yet, over the largest input and output of one module
+
+
+@dataclass
+class Scorer:
+    """A network and what its forwards may use.
+
+    Attributes:
+        network: to run.
+        budget: chunk size and memory.
+    """
+
+    network: Network
+    budget: Budget
+
+    def __call__(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The logits of a batch in one forward, the model in evaluation mode, without gradients.
+
+        Args:
+            images: (B, C, H, W) as the model takes them.
+            *args: further inputs of the model.
+            **kwargs: the same by name.
+
+        Returns:
+            (B, classes) for a classifier.
+        """
+        network = self.network.in_ambient_precision(images.device)
+        with evaluation(network.model), network.running(images.device):
+            tally.count(forwards=len(images))
+            return network.select(network.model(images, *args, **kwargs))
+
+    def stream(
+        self,
+        like: Tensor,
+        rows: int,
+        fill: Callable[[int, int], Tensor],
+        score: Callable[[Any, int, int], Tensor],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        image: int = 0,
+    ) -> Tensor:
+        """The scores of rows that are made as they are needed.
+
+        Args:
+            like: (B, C, H, W) images; the rows have their size, type and device.
+            rows: how many there are.
+            fill: (start, stop) -> the rows (n, C, H, W), in a buffer that the next call may overwrite.
+            score: (logits, start, stop) -> (n, T)
+            args: further inputs of the model for `like`.
+            kwargs: the same by name.
+            image: which of the B the further inputs are taken from.
+
+        Returns:
+            (T, rows) in float32 at least.
+        """
+        network, budget = self.network, self.budget
+        named = kwargs or {}
+        model = torch.compile(network.model) if budget.compile else network.model
+        key = ("images", tuple(like.shape[1:]), like.dtype, like.device, network.precision, budget.compile)
+
+        def others(value: Any, count: int) -> Any:
+            batched = isinstance(value, Tensor) and value.dim() and len(value) == len(like)
+            return value[image : image + 1].expand(count, *value.shape[1:]) if batched else value
+
+        def run(chunk: Tensor) -> Any:
+            tally.count(forwards=len(chunk))
+            given = [others(v, len(chunk)) for v in args]
+            return network.select(model(chunk, *given, **{k: others(v, len(chunk)) for k, v in named.items()}))
+
+        with evaluation(network.model), network.running(like.device, compiled=budget.compile):
+            known = network.facts.row_bytes
+            if key not in known:
+                known[key] = int(ROW_SLACK * row_bytes(network.model, lambda: run(fill(0, 1))))
+            bytes_ = known[key] + like[0].numel() * like.element_size()
+            tunings = network.facts.tunings
+            chunks = Chunks(rows, bytes_, key, tunings, budget.batch_size, budget.max_memory, like.device)
+            return score_rows(chunks, fill, run, score)
