@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cam import CAM, Explanation, explain
     from .methods.registry import list_methods
+    from .metrics.registry import list_metrics
     from .targets import ClassesOf, TopK
 
 __version__ = "0.1.0"
-__all__ = ["CAM", "ClassesOf", "Explanation", "TopK", "__version__", "explain", "list_methods"]
+__all__ = ["CAM", "ClassesOf", "Explanation", "TopK", "__version__", "explain", "list_methods", "list_metrics"]
 
 _HOME = {
     "CAM": "cam",
@@ -24,6 +25,7 @@ _HOME = {
     "explain": "cam",
     "list_methods": "methods",
     "TopK": "targets",
+    "list_metrics": "metrics",
     "ClassesOf": "targets",
 }
 

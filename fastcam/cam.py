@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from . import ops
-from .ask import Question, Sights, answer
+from .ask import Question, answer
 from .inputs import check_images
-from .methods.evidence import Gradients
 from .methods.registry import find
 from .model.capture import evaluation
 from .model.layers import LayerSpec, as_list
 from .model.layers import find as find_layer
 from .model.network import Network
 from .model.outputs import Selector, require_finite, widen
+from .model.tally import Tally, counting
 from .scorer import Scorer
 from .scoring import Budget
 from .targets import TargetSpec
@@ -42,6 +41,8 @@ class Explanation:
         target: (B,) or (B, T) classes that were explained, None for a callable.
         layer: names of the layers.
         method: name of the method.
+        cost: what these maps took: images forwarded, tails, backwards and seconds; of a forward that methods
+            share, each counts the whole.
     """
 
     maps: Tensor
@@ -50,6 +51,7 @@ class Explanation:
     target: Tensor | None
     layer: list[str]
     method: str
+    cost: Tally
 
 
 class CAM:
@@ -205,7 +207,8 @@ class CAM:
     def _explanation(self, question: Question) -> Explanation:
         """Ask, inside `evaluation`, and finish."""
         images = question.images
-        answers = answer(question)
+        with counting() as cost:
+            answers = answer(question)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         clip = self.method.clip(self.options)
         maps = [_finish(one.raw, size, clip) for one in answers]
@@ -224,6 +227,7 @@ class CAM:
             target=classes[:, 0] if classes is not None and first.target.single else classes,
             layer=self.layer_names,
             method=self.method.name,
+            cost=cost,
         )
 
     def _fuse(self, maps: Tensor) -> Tensor:
@@ -240,29 +244,6 @@ def _finish(raw: Tensor, size: tuple[int, int], clip: str) -> Tensor:
     batch, targets = raw.shape[:2]
     require_finite(raw, "the map has", "check the model's weights, or choose another layer")
     return ops.resize_normalize(widen(raw).flatten(0, 1), size, clip).unflatten(0, (batch, targets)).float()
-
-
-def explain_together(cams: Sequence[CAM], images: Tensor, target: TargetSpec = None) -> list[Explanation]:
-    """Several methods on one batch: those at one layer of one model share its forward, and the gradients there.
-
-    Args:
-        cams: the methods.
-        images: (B, C, H, W)
-        target: see `CAM.__call__`.
-
-    Returns:
-        An `Explanation` for each, as its own `explain` gives it.
-    """
-    sights = Sights()
-    questions = [cam._question(images, (), {}, target) for cam in cams]
-    for question in questions:
-        question.sights = sights
-        if isinstance(question.method.evidence, Gradients):
-            sights.with_gradients.add(question.sight)
-    with torch.inference_mode(False), torch.no_grad(), contextlib.ExitStack() as stack:
-        for model in {id(cam.network.model): cam.network.model for cam in cams}.values():
-            stack.enter_context(evaluation(model))
-        return [cam._explanation(question) for cam, question in zip(cams, questions, strict=True)]
 
 
 def explain(

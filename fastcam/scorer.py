@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .model import tally
 from .model.capture import evaluation
 from .model.network import Network
 from .model.structure import row_bytes
+from .model.tally import Tally, count, counting
 from .scoring import Budget, Chunks, score_rows
+
+__all__ = ["Scorer", "Tally", "counting"]
 
 ROW_SLACK = 2.0  # workspaces, and freed blocks not reused yet, over the largest input and output of one module
 
@@ -43,7 +45,7 @@ class Scorer:
         """
         network = self.network.in_ambient_precision(images.device)
         with evaluation(network.model), network.running(images.device):
-            tally.count(forwards=len(images))
+            count(forwards=len(images))
             return network.select(network.model(images, *args, **kwargs))
 
     def stream(
@@ -75,12 +77,12 @@ class Scorer:
         model = torch.compile(network.model) if budget.compile else network.model
         key = ("images", tuple(like.shape[1:]), like.dtype, like.device, network.precision, budget.compile)
 
-        def others(value: Any, count: int) -> Any:
+        def others(value: Any, rows: int) -> Any:
             batched = isinstance(value, Tensor) and value.dim() and len(value) == len(like)
-            return value[image : image + 1].expand(count, *value.shape[1:]) if batched else value
+            return value[image : image + 1].expand(rows, *value.shape[1:]) if batched else value
 
         def run(chunk: Tensor) -> Any:
-            tally.count(forwards=len(chunk))
+            count(forwards=len(chunk))
             given = [others(v, len(chunk)) for v in args]
             return network.select(model(chunk, *given, **{k: others(v, len(chunk)) for k, v in named.items()}))
 

@@ -28,6 +28,7 @@ BELOW = {
     "methods": {"ops"},
     "model": {"ops"},
     "cam": {"ops", "methods", "model"},
+    "metrics": {"ops", "cam"},
     "data": set(),
     "cli": {"data"},
 }
@@ -36,6 +37,8 @@ PUBLIC = {
     "fastcam",
     "fastcam.image",
     "fastcam.methods.registry",
+    "fastcam.metrics",
+    "fastcam.metrics.registry",
     "fastcam.model.layers",
     "fastcam.ops",
     "fastcam.ops.native",  # build_info() for `fastcam env`

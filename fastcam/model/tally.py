@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,11 +17,20 @@ class Tally:
         forwards: images through the whole network.
         tails: rows through what follows a layer.
         backwards: gradients of one score of one image.
+        seconds: of the clock; a GPU may still be at work.
     """
 
     forwards: int = 0
     tails: int = 0
     backwards: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Add another's counts."""
+        self.forwards += other.forwards
+        self.tails += other.tails
+        self.backwards += other.backwards
+        self.seconds += other.seconds
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -31,10 +41,12 @@ def counting() -> Iterator[Tally]:
     """Count what runs inside; an outer count goes on afterwards and includes it."""
     outer, own = _tally.get(), Tally()
     token = _tally.set(own)
+    start = time.perf_counter()
     try:
         yield own
     finally:
         _tally.reset(token)
+        own.seconds = time.perf_counter() - start
         if outer is not None:
             count(own.forwards, own.tails, own.backwards)
 

@@ -1,0 +1,100 @@
+"""Images and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .boxes import pad_boxes
+from .protocols import Protocol
+
+
+@dataclass
+class Batch:
+    """What all methods share.
+
+    Attributes:
+        images: (B, C, H, W)
+        scorer: runs the model alone.
+        protocol: decides the numbers.
+        target: (B,) labels, where there are any.
+        boxes: (B, N, 4), where there are any.
+        masks: (B, H, W) bool, where there are any.
+        ids: an int an image, which seeds what is random for it.
+        seed: of the run.
+        black: (C, 1, 1) value of black in normalized images.
+        known: scores that do not depend on the images, by what they are of.
+    """
+
+    images: Tensor
+    scorer: Any
+    protocol: Protocol
+    target: Tensor | None
+    boxes: Tensor | None
+    masks: Tensor | None
+    ids: list[int]
+    seed: int
+    black: Tensor | None
+    known: dict[Any, Tensor]
+
+    def generators(self, what: int) -> list[torch.Generator]:
+        """A source of random numbers for each image, the same wherever and whenever it is scored."""
+        return [torch.Generator().manual_seed(hash((self.seed, one, what)) % 2**63) for one in self.ids]
+
+    @classmethod
+    def of(
+        cls,
+        images: Tensor,
+        target: Tensor | Sequence[int] | None,
+        boxes: Sequence[Tensor] | Tensor | None,
+        masks: Tensor | None,
+        ids: Sequence[int],
+        *,
+        black: Tensor | None,
+        **shared: Any,
+    ) -> Batch:
+        """A checked batch; arguments as `Evaluation.update` takes them.
+
+        Raises:
+            ValueError: shapes that do not fit each other.
+            TypeError: images that are no floating-point tensor.
+        """
+        if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point() or not len(images):
+            got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images must be a floating-point tensor (B, C, H, W), got {got}")
+        count, size = len(images), tuple(images.shape[-2:])
+        if target is not None:
+            target = torch.as_tensor(target, device=images.device)
+            if target.shape != (count,) or target.is_floating_point():
+                raise ValueError(f"target must hold {count} class indices, got {target.dtype} {tuple(target.shape)}")
+            target = target.long()
+        if masks is not None and tuple(masks.shape) != (count, *size):
+            raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {(count, *size)} as the images have")
+        if len(ids) != count:
+            raise ValueError(f"{len(ids)} ids for {count} images; give one each")
+        return cls(
+            images=images,
+            target=target,
+            boxes=None if boxes is None else pad_boxes(boxes, count).to(images.device),
+            masks=None if masks is None else masks.to(images.device).bool(),
+            ids=[int(one) for one in ids],
+            black=None if black is None else black.to(images),
+            **shared,
+        )
+
+    def lacks(self, needs: tuple[str, ...]) -> bool:
+        """Whether what a metric needs is missing."""
+        return ("boxes" in needs and self.boxes is None) or ("masks" in needs and self.masks is None)
+
+
+def black(mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor | None:
+    """The value that black has in normalized images. (C, 1, 1)"""
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std):
+        raise ValueError(f"mean and std must have one number a channel each, got {mean} and {std}")
+    return (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64))[:, None, None]

@@ -1,0 +1,178 @@
+"""What papers and libraries disagree on, by name: `protocol="paper"`."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+TENTHS = tuple(round(0.1 * k, 1) for k in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that decides a metric's number besides the model, the images and the maps.
+
+    Attributes:
+        name: its id.
+        source: where it comes from.
+        score: "probability" (softmax) or "logit" of the explained class.
+        classes: which class faithfulness explains: "predicted", or "target" (the label). Localization explains the
+            label wherever there is one.
+        masking: whether images are multiplied by maps "after" normalization (masked pixels become the mean color)
+            or "before" it (they become black).
+        upsample: how maps reach the images' size: "bilinear", "bicubic" (OpenCV's), or "pillow" (its bicubic).
+        grid: where coherency and complexity look: at the "image"'s size, or at the "layer"'s.
+        drop: "relative", (s - s') / s; "absolute", s - s'; "guarded", (s - s') / (s + 1e-7).
+        adcc: "means", the harmonic mean of data-set means, or "images", the mean of each image's.
+        steps: points of insertion and deletion after the first, or None for one image row of pixels a step.
+        patches: (rows, columns) that are switched as wholes, or None for single pixels.
+        insertion_start: "blur" (RISE's kernel), "zero" (the mean color), "mean" (each image's own) or "black".
+        deletion_end: the same choice.
+        road_percentiles: shares of the pixels that ROAD removes.
+        road_noise: standard deviation of the noise on imputed pixels.
+        threshold: share of the maximum above which a pixel belongs to the object, for `box_iou`.
+        connectivity: 4 or 8.
+        thresholds: how many, equally spaced in [0, 1), for `max_box_acc` and `max_box_acc_v2`.
+        ious: overlaps that count as a hit in `max_box_acc_v2`.
+        quantize: cut maps to 8 bits first, thresholds too.
+        plus_one: count a box's corners as pixels of it when overlaps are measured.
+        edges: whether the far edges of a box belong to it: "exclusive" or "inclusive".
+        tolerance: pixels around an object in which `pointing_game` still hits.
+        by_class: average `pointing_game` over classes and not over images.
+        sensitivity_radius: half-width of the uniform noise of `max_sensitivity`.
+        sensitivity_samples: how many.
+        randomization_steps: stages of the cascade.
+        similarity: of maps before and after: "spearman", "pearson" or "ssim".
+    """
+
+    name: str = "paper"
+    source: str = "each metric's own paper"
+    score: str = "probability"
+    classes: str = "predicted"
+    masking: str = "after"
+    upsample: str = "bilinear"
+    grid: str = "image"
+    drop: str = "relative"
+    adcc: str = "means"
+    steps: int | None = None
+    patches: tuple[int, int] | None = None
+    insertion_start: str = "blur"
+    deletion_end: str = "zero"
+    road_percentiles: tuple[float, ...] = TENTHS
+    road_noise: float = 0.01
+    threshold: float = 0.2
+    connectivity: int = 8
+    thresholds: int = 100
+    ious: tuple[float, ...] = (0.3, 0.5, 0.7)
+    quantize: bool = False
+    plus_one: bool = False
+    edges: str = "exclusive"
+    tolerance: float = 15.0
+    by_class: bool = True
+    sensitivity_radius: float = 0.02
+    sensitivity_samples: int = 10
+    randomization_steps: int = 8
+    similarity: str = "spearman"
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"protocol: {name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}"
+                )
+        for name in ("thresholds", "sensitivity_samples", "randomization_steps"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"protocol: {name}={value!r} must be a positive int")
+        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise ValueError(f"protocol: steps={self.steps!r} must be a positive int, or None for one row a step")
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"protocol: threshold={self.threshold!r} must be in [0, 1)")
+        if not self.road_percentiles or not all(0 < p < 1 for p in self.road_percentiles):
+            raise ValueError(f"protocol: road_percentiles={self.road_percentiles!r} must be shares in (0, 1)")
+
+    def with_options(self, options: dict[str, Any]) -> Protocol:
+        """This protocol with some fields changed.
+
+        Raises:
+            TypeError: no such field.
+            ValueError: a value that it cannot have.
+        """
+        known = [one.name for one in fields(self) if one.name not in ("name", "source")]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+                raise TypeError(f"a protocol has no option {name!r}; nearest: {', '.join(near)}")
+        return replace(self, **options) if options else self
+
+    def settings(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return asdict(self)
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "score": ("probability", "logit"),
+    "classes": ("predicted", "target"),
+    "masking": ("after", "before"),
+    "upsample": ("bilinear", "bicubic", "pillow"),
+    "grid": ("image", "layer"),
+    "drop": ("relative", "absolute", "guarded"),
+    "adcc": ("means", "images"),
+    "insertion_start": ("blur", "zero", "mean", "black"),
+    "deletion_end": ("blur", "zero", "mean", "black"),
+    "connectivity": (4, 8),
+    "edges": ("exclusive", "inclusive"),
+    "similarity": ("spearman", "pearson", "ssim"),
+}
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(),
+        Protocol("adcc", "Poppi 2021, arXiv:2104.10252, and its code", adcc="images"),
+        Protocol(
+            "recipro",
+            "Byun and Lee 2024, arXiv:2209.14074, and its evaluation code",
+            classes="target",
+            upsample="pillow",
+            grid="layer",
+            steps=49,
+            patches=(7, 7),
+            insertion_start="mean",
+        ),
+        Protocol("rise", "Petsiuk 2018, arXiv:1806.07421, and its code"),
+        Protocol(
+            "wsol",
+            "Choe 2020, arXiv:2001.07437, and its code",
+            classes="target",
+            thresholds=1000,
+            quantize=True,
+            plus_one=True,
+            upsample="bicubic",
+        ),
+        Protocol("torchray", "Fong 2019 and its code TorchRay", classes="target", tolerance=15.0),
+        Protocol(
+            "torchcam",
+            "torchcam 0.5",
+            score="logit",
+            drop="guarded",
+            steps=20,
+            insertion_start="zero",
+        ),
+        Protocol("pytorch-grad-cam", "pytorch-grad-cam 1.5", score="logit", drop="absolute", classes="target"),
+    )
+}
+
+
+def find(protocol: str | Protocol) -> Protocol:
+    """The protocol of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"no protocol named {protocol!r}; choose from {', '.join(PROTOCOLS)}, or give a Protocol")
+    return PROTOCOLS[protocol]

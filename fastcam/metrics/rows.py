@@ -1,0 +1,178 @@
+"""The images that Deletion, Insertion and ROAD score, made as they are needed from ranks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from fastcam import ops
+from fastcam.scoring import Buffer
+
+from .perturbation import pixel_counts
+from .protocols import Protocol
+
+if TYPE_CHECKING:
+    from .batch import Batch
+
+CONSTANT = ("zero", "black")  # start images that do not depend on the image
+
+
+def starts(batch: Batch) -> dict[str, Tensor]:
+    """The images without information that the protocol asks for, by kind; (B, C, H, W), constants expanded."""
+    x, protocol, found = batch.images, batch.protocol, {}
+    for kind in {protocol.insertion_start, protocol.deletion_end}:
+        if kind == "blur":
+            found[kind] = ops.blur_images(x)
+        elif kind == "mean":
+            found[kind] = x.mean((2, 3), keepdim=True).expand_as(x)
+        elif kind == "black":
+            assert batch.black is not None
+            found[kind] = batch.black[None].to(x).expand_as(x)
+        else:
+            found[kind] = x.new_zeros(1, x.shape[1], 1, 1).expand_as(x)
+    return found
+
+
+def score_stream(batch: Batch, rows: PixelRows | RoadRows, explained: Tensor) -> Tensor:
+    """The scores of all rows, each for the class of its image. (rows,)"""
+    classes = explained[rows.image.to(explained.device)]
+    probability = batch.protocol.score == "probability"
+
+    def score(logits: Tensor, start: int, stop: int) -> Tensor:
+        logits = logits.float().softmax(1) if probability else logits
+        return logits.gather(1, classes[start:stop, None])
+
+    return batch.scorer.stream(batch.images, len(rows.image), rows.fill, score)[0]
+
+
+def _buffer(images: Tensor) -> Buffer:
+    shape = tuple(images.shape[1:])
+    return Buffer(shape, images.dtype, images.device, channels_last=images.shape[1] > 1)
+
+
+class PixelRows:
+    """Images between two others: pixels change in the order of the map, its highest first.
+
+    The first deletion image and the last insertion image are the image itself, which is scored already, and an
+    end that is the same for all images is scored once for all: neither is among the rows.
+
+    Args:
+        images: (B, C, H, W)
+        maps: (B, H, W)
+        protocol: steps, patches and start images.
+        others: start images by kind.
+        deletion: whether to make the deletion rows.
+        insertion: whether to make the insertion rows.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        maps: Tensor,
+        protocol: Protocol,
+        others: dict[str, Tensor],
+        deletion: bool,
+        insertion: bool,
+    ) -> None:
+        self.images, self.others, self.protocol = images, others, protocol
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        if protocol.patches is None:
+            self.ranks, counts = ops.rank_pixels(maps), pixel_counts(size, protocol.steps)
+        else:
+            self.ranks = ops.rank_pixels(adaptive_avg_pool2d(maps[None], protocol.patches)[0])
+            counts = pixel_counts(protocol.patches, protocol.steps)
+        out, start = protocol.deletion_end, protocol.insertion_start
+        self.segments: list[tuple[int, str, list[int]]] = []
+        for b in range(len(images)):
+            if deletion:
+                self.segments.append((b, "deletion", counts[1:-1] if out in CONSTANT else counts[1:]))
+            if insertion:
+                self.segments.append((b, "insertion", counts[1:-1] if start in CONSTANT else counts[:-1]))
+        lengths = [len(counts) for _, _, counts in self.segments]
+        self.offsets = torch.tensor([0, *lengths]).cumsum(0).tolist()
+        self.image = torch.repeat_interleave(torch.tensor([b for b, _, _ in self.segments]), torch.tensor(lengths))
+        self.buffer = _buffer(images)
+
+    def fill(self, start: int, stop: int) -> Tensor:
+        """Rows [start, stop), in a buffer that the next call overwrites. (n, C, H, W)"""
+        rows = self.buffer.rows(stop - start)
+        for (b, kind, counts), first in zip(self.segments, self.offsets, strict=False):
+            low, high = max(start, first), min(stop, first + len(counts))
+            if low >= high:
+                continue
+            x = self.images[b : b + 1]
+            if kind == "deletion":
+                pair = (x, self.others[self.protocol.deletion_end][b : b + 1])
+            else:
+                pair = (self.others[self.protocol.insertion_start][b : b + 1], x)
+            changed = counts[low - first : high - first]
+            ops.perturb_steps(*pair, self.ranks[b : b + 1], changed, rows[low - start : high - start])
+        return rows
+
+    def curves(
+        self, scores: Tensor, before: Tensor, score_of: Callable[[Tensor, str], Tensor]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Whole curves (B, n + 1), deletion and insertion, from the rows' scores and the ends.
+
+        Args:
+            scores: (rows,)
+            before: (B,) scores of the images.
+            score_of: (one image, its kind) -> its scores (B,).
+        """
+        found: dict[str, list[Any]] = {"deletion": [], "insertion": []}
+        for (_, kind, _), part in zip(
+            self.segments, scores.split(torch.tensor(self.offsets).diff().tolist()), strict=True
+        ):
+            found[kind].append(part)
+        curves: list[Tensor | None] = []
+        for kind, end in (("deletion", self.protocol.deletion_end), ("insertion", self.protocol.insertion_start)):
+            if not found[kind]:
+                curves.append(None)
+                continue
+            parts = [torch.stack(found[kind])]
+            whole = [before[:, None].to(scores), *parts] if kind == "deletion" else [*parts, before[:, None].to(scores)]
+            if end in CONSTANT:
+                last = score_of(self.others[end][:1], end)[:, None].to(scores)
+                whole = [*whole, last] if kind == "deletion" else [last, *whole]
+            curves.append(torch.cat(whole, 1))
+        return curves[0], curves[1]
+
+
+class RoadRows:
+    """Images whose most or least relevant pixels are imputed, with a little noise on them.
+
+    Args:
+        batch: images, protocol and seeds.
+        maps: (B, H, W)
+    """
+
+    def __init__(self, batch: Batch, maps: Tensor) -> None:
+        self.images, self.noise = batch.images, batch.protocol.road_noise
+        self.ranks = ops.rank_pixels(maps)
+        pixels = maps[0].numel()
+        self.counts = [round(p * pixels) for p in batch.protocol.road_percentiles]
+        self.shape = (len(maps), 2, len(self.counts))
+        self.image = torch.arange(len(maps)).repeat_interleave(2 * len(self.counts))
+        self.seeds = [g.initial_seed() for g in batch.generators(2)]
+        self.buffer = _buffer(batch.images)
+
+    def fill(self, start: int, stop: int) -> Tensor:
+        """Rows [start, stop), in a buffer that the next call overwrites. (n, C, H, W)"""
+        rows = self.buffer.rows(stop - start)
+        images, removed, noise = [], [], []
+        for row in range(start, stop):
+            b, rest = divmod(row, 2 * len(self.counts))
+            least, p = divmod(rest, len(self.counts))
+            ranks, count = self.ranks[b], self.counts[p]
+            removed.append(ranks >= ranks.numel() - count if least else ranks < count)
+            images.append(self.images[b])
+            generator = torch.Generator().manual_seed(self.seeds[b] + rest)
+            noise.append(torch.randn(self.images.shape[1:], generator=generator))
+        gone = torch.stack(removed)
+        rows.copy_(ops.impute_pixels(torch.stack(images), gone))
+        rows += self.noise * torch.stack(noise).to(rows) * gone[:, None]
+        return rows

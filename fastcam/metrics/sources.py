@@ -1,0 +1,205 @@
+"""Where maps come from: a `CAM`, or any function; and several of them on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fastcam.cam import CAM, Explanation
+from fastcam.scorer import Tally, counting
+from fastcam.scoring import Budget, Chunks, score_rows
+from fastcam.targets import ClassesOf
+from fastcam.together import explain_together
+
+from .protocols import Protocol
+from .registry import MetricInfo
+
+if TYPE_CHECKING:
+    from .batch import Batch
+
+
+@dataclass
+class Seen:
+    """The maps of a batch for one class an image.
+
+    Attributes:
+        maps: (B, H, W) in [0, 1].
+        small: (B, h, w) in [0, 1] at the layer's size, where there is such a thing.
+        logits: (B, classes)
+        classes: (B,) explained.
+        cost: what the maps took.
+    """
+
+    maps: Tensor
+    small: Tensor | None
+    logits: Tensor
+    classes: Tensor
+    cost: Tally
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """(m - min) / (max - min) of each map, zeros where it is constant. (B, h, w)"""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return ((maps - low) / torch.where(high > low, high - low, 1)).masked_fill(high <= low, 0)
+
+
+class FunctionScorer:
+    """Runs a function of images as a `fastcam.scorer.Scorer` runs a model, in fixed chunks.
+
+    Args:
+        score: images (n, C, H, W) -> logits (n, classes).
+        batch_size: images in one call.
+    """
+
+    def __init__(self, score: Callable[[Tensor], Tensor], batch_size: int = 16) -> None:
+        self.score, self.budget = score, Budget(batch_size)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, classes)"""
+        logits = self.score(images)
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"score must give logits ({len(images)}, classes) for {len(images)} images, got {shape}")
+        return logits
+
+    def stream(
+        self,
+        like: Tensor,
+        rows: int,
+        fill: Callable[[int, int], Tensor],
+        score: Callable[[Any, int, int], Tensor],
+    ) -> Tensor:
+        """See `fastcam.scorer.Scorer.stream`."""
+        chunks = Chunks(rows, 1, "function", {}, self.budget.batch_size, None, like.device)
+        return score_rows(chunks, fill, self, score)
+
+
+@dataclass
+class Source:
+    """A method under its name.
+
+    Attributes:
+        name: in results.
+        cam: a `CAM`, or (images, target=(B,)) -> maps (B, H, W) in [0, 1].
+        scorer: runs the model alone.
+    """
+
+    name: str
+    cam: Any
+    scorer: Any
+
+    def explain(self, images: Tensor, classes: Tensor, protocol: Protocol) -> Seen:
+        """The maps of other images for these classes (B,)."""
+        if isinstance(self.cam, CAM):
+            return seen(self.cam, self.cam.explain(images, target=classes), protocol)[0]
+        with counting() as cost:
+            logits = self.scorer(images)
+            maps = self._call(images, classes)
+        return Seen(maps, None, logits, classes, cost)
+
+    def _call(self, images: Tensor, classes: Tensor) -> Tensor:
+        maps = self.cam(images, target=classes)
+        expected = (len(images), *images.shape[-2:])
+        if not isinstance(maps, Tensor) or tuple(maps.shape) != expected:
+            shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise ValueError(f"{self.name} must give maps {expected} for these images, got {shape}")
+        low, high = float(maps.amin()), float(maps.amax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{self.name} gave maps from {low:g} to {high:g}; scale them to [0, 1]")
+        return maps.float()
+
+    def check(self, infos: Sequence[MetricInfo], protocol: Protocol) -> None:
+        """Raise if a metric or the protocol asks for what only a `CAM` has."""
+        if isinstance(self.cam, CAM):
+            return
+        if any(info.name == "randomization" for info in infos):
+            raise ValueError(f"randomization changes a copy of the model: {self.name} must be a CAM, or leave it out")
+        if protocol.grid == "layer" or protocol.upsample != "bilinear":
+            raise ValueError(
+                f"protocol {protocol.name!r} works on maps at the layer's size: {self.name} must be a CAM, or "
+                "choose another protocol"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What decides its maps, as plain values."""
+        if not isinstance(self.cam, CAM):
+            return {"method": self.name}
+        layer = self.cam.layer if self.cam.layer is None or isinstance(self.cam.layer, str) else self.cam.layer_names
+        return {"method": self.cam.method.name, "options": dict(self.cam.options), "layer": layer}
+
+
+def source_of(name: str, cam: Any, score: Callable[[Tensor], Tensor] | None) -> Source:
+    """A method under its name.
+
+    Raises:
+        TypeError: it can give no maps, or nothing can score its images.
+    """
+    if not callable(cam):
+        raise TypeError(f"{name} must be a CAM or a callable (images, target=...) -> maps, got {type(cam).__name__}")
+    if score is not None:
+        return Source(name, cam, FunctionScorer(score))
+    if not isinstance(cam, CAM):
+        raise TypeError(f"{name} is no CAM, so nothing here can run its model: give score=, images -> logits")
+    return Source(name, cam, cam.scorer)
+
+
+def seen(cam: CAM, explanation: Explanation, protocol: Protocol) -> list[Seen]:
+    """An explanation as the protocol looks at it, one for each of its T classes."""
+    assert isinstance(explanation.target, Tensor)
+    classes = explanation.target if explanation.target.dim() == 2 else explanation.target[:, None]
+    maps = explanation.maps if explanation.maps.dim() == 4 else explanation.maps[:, None]
+    found = []
+    for t in range(classes.shape[1]):
+        full, small = maps[:, t], None
+        if protocol.grid == "layer" or protocol.upsample != "bilinear":
+            if not isinstance(explanation.raw, Tensor):
+                raise ValueError(f"protocol {protocol.name!r} works on maps of one layer, got {explanation.layer}")
+            raw = explanation.raw if explanation.raw.dim() == 4 else explanation.raw[:, None]
+            signed = cam.method.clip(cam.options) == "never"
+            small = min_max((raw[:, t] if signed else raw[:, t].relu()).float())
+            if protocol.upsample != "bilinear":
+                # Pillow's bicubic has a = -0.5, which torch takes with antialias only; OpenCV's has a = -0.75.
+                pillow = protocol.upsample == "pillow"
+                size = (full.shape[-2], full.shape[-1])
+                full = min_max(interpolate(small[:, None], size, mode="bicubic", antialias=pillow)[:, 0])
+        found.append(Seen(full, small, explanation.logits, classes[:, t], explanation.cost))
+    return found
+
+
+def together(sources: Sequence[Source], batch: Batch, which: Sequence[str]) -> tuple[list[list[Seen]], Tally]:
+    """The maps of every method for the predicted classes, for the labels, or for both in this order.
+
+    Args:
+        sources: the methods.
+        batch: its images and labels.
+        which: "predicted", "target", or both.
+
+    Returns:
+        For each method one `Seen` for each of `which`; and what all of it took.
+    """
+    images, labels = batch.images, batch.target
+    cams = [source for source in sources if isinstance(source.cam, CAM)]
+
+    def choose(logits: Tensor) -> Tensor:
+        chosen = [logits.argmax(1) if name == "predicted" else labels for name in which]
+        return torch.stack([one for one in chosen if one is not None], 1)
+
+    found: dict[str, list[Seen]] = {}
+    with counting() as cost:
+        explanations = explain_together([source.cam for source in cams], images, ClassesOf(choose)) if cams else []
+        for source, explanation in zip(cams, explanations, strict=True):
+            found[source.name] = seen(source.cam, explanation, batch.protocol)
+        others = [source for source in sources if source.name not in found]
+        logits = explanations[0].logits if explanations else batch.scorer(images) if others else None
+        for source in others:
+            assert logits is not None
+            with counting() as own:
+                columns = choose(logits).unbind(1)
+                maps = [source._call(images, classes) for classes in columns]
+            found[source.name] = [Seen(m, None, logits, c, own) for m, c in zip(maps, columns, strict=True)]
+    return [found[source.name] for source in sources], cost

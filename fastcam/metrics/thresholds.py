@@ -1,0 +1,170 @@
+"""Localization over every threshold: MaxBoxAcc, MaxBoxAccV2, PxAP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .boxes import any_box_iou, has_box, largest_box_iou, levels, quantized
+from .mean import Mean
+from .registry import metric
+
+
+class Curve(Mean):
+    """Hits at every threshold; `details` holds the best threshold and the accuracy at each.
+
+    Args:
+        thresholds: how many, equally spaced in [0, 1).
+        ious: overlaps that count as a hit; each takes its own best threshold.
+        connectivity: 4 or 8.
+        quantize: cut maps and thresholds to 8 bits.
+        plus_one: compare inclusive corners.
+        **kwargs: of `torchmetrics.Metric`.
+    """
+
+    def __init__(
+        self,
+        thresholds: int = 100,
+        ious: tuple[float, ...] = (0.5,),
+        connectivity: int = 8,
+        quantize: bool = False,
+        plus_one: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(len(ious) * thresholds, **kwargs)
+        self.thresholds, self.ious = thresholds, ious
+        self.connectivity, self.quantize, self.plus_one = connectivity, quantize, plus_one
+
+    @staticmethod
+    def overlap(
+        maps: Tensor, boxes: Tensor, thresholds: Tensor, connectivity: int, relative: bool, plus_one: bool
+    ) -> Tensor:
+        """(B, T) IoU."""
+        return largest_box_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
+
+    def update(self, maps: Tensor, boxes: Tensor) -> None:  # type: ignore[override]
+        """Add a batch: (B, H, W), (B, N, 4)."""
+        leveled, thresholds, relative = levels(maps, self.thresholds, self.quantize)
+        iou = self.overlap(leveled, boxes, thresholds, self.connectivity, relative, self.plus_one)
+        hits = (iou[:, None] >= torch.tensor(self.ious, dtype=torch.float64, device=iou.device)[:, None]).double()
+        self.add(hits.flatten(1).masked_fill(~has_box(boxes).to(iou.device)[:, None], torch.nan))
+        self.last = iou.amax(1).masked_fill(~has_box(boxes).to(iou.device), torch.nan)
+
+    def compute(self) -> Tensor:
+        """A scalar: the mean over the overlaps of the accuracy at the best threshold."""
+        accuracy = self.mean().view(len(self.ious), self.thresholds)
+        best = accuracy.max(1)
+        self.details = {f"{self.name}_threshold": best.indices / self.thresholds, f"{self.name}_curve": accuracy}
+        return best.values.mean()
+
+
+@metric(
+    "max_box_acc",
+    ("maps", "boxes"),
+    formula="max over t of the share of images whose largest component's box has IoU >= 0.5",
+    direction="up",
+    paper="Choe 2020, arXiv:2001.07437",
+    cost="0",
+    protocols=("wsol",),
+    needs=("boxes",),
+)
+class MaxBoxAcc(Curve):
+    """Box accuracy at the best threshold; `update(maps, boxes)`, per image the best IoU over thresholds."""
+
+
+@metric(
+    "max_box_acc_v2",
+    ("maps", "boxes"),
+    formula="mean over IoU 0.3, 0.5, 0.7 of the max over t of the share of images with any component's box that near",
+    direction="up",
+    paper="Choe 2022, arXiv:2007.04178",
+    cost="0",
+    protocols=("wsol",),
+    needs=("boxes",),
+)
+class MaxBoxAccV2(Curve):
+    """Box accuracy of any component at three overlaps; arguments as `MaxBoxAcc`."""
+
+    def __init__(self, thresholds: int = 100, ious: tuple[float, ...] = (0.3, 0.5, 0.7), **kwargs: Any) -> None:
+        super().__init__(thresholds, ious, **kwargs)
+
+    @staticmethod
+    def overlap(
+        maps: Tensor, boxes: Tensor, thresholds: Tensor, connectivity: int, relative: bool, plus_one: bool
+    ) -> Tensor:
+        """(B, T) IoU."""
+        return any_box_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
+
+
+def pixel_histograms(maps: Tensor, masks: Tensor, bins: int = 1000) -> Tensor:
+    """How many pixels on and off the object have each value.
+
+    Args:
+        maps: (B, H, W) in [0, 1]
+        masks: (B, H, W) bool
+        bins: equal ones over [0, 1]; 1 itself falls into the last.
+
+    Returns:
+        (B, 2, bins) float64: on the object, off it.
+    """
+    index = (maps.flatten(1).double() * bins).floor().long().clamp(0, bins - 1)
+    on = masks.flatten(1).to(maps.device)
+    counts = torch.zeros(len(maps), 2 * bins, dtype=torch.float64, device=maps.device)
+    counts.scatter_add_(1, index + torch.where(on, 0, bins), torch.ones_like(index, dtype=torch.float64))
+    return counts.unflatten(1, (2, bins))
+
+
+def pxap(histograms: Tensor) -> Tensor:
+    """Σ_t precision_t (recall_t - recall_{t+1}): the pixels' average precision over thresholds.
+
+    Args:
+        histograms: (..., 2, bins) of `pixel_histograms`, added up over the data set.
+
+    Returns:
+        (...) float64, NaN without a pixel on an object. Source: Choe 2020, arXiv:2001.07437.
+
+    >>> m, on = torch.tensor([[[0.9, 0.1], [0.4, 0.6]]]), torch.tensor([[[True, False], [False, True]]])
+    >>> pxap(pixel_histograms(m, on))
+    tensor([1.], dtype=torch.float64)
+    """
+    on, off = histograms.flip(-1).cumsum(-1).unbind(-2)
+    total = on[..., -1:]
+    precision = on / (on + off).clamp_min(1)
+    recall = on / total
+    return (precision * recall.diff(dim=-1, prepend=torch.zeros_like(total))).sum(-1)
+
+
+@metric(
+    "pxap",
+    ("maps", "masks"),
+    formula="average precision of the pixels, all images together",
+    direction="up",
+    paper="Choe 2020, arXiv:2001.07437",
+    cost="0",
+    protocols=("wsol",),
+    needs=("masks",),
+)
+class PxAP(Mean):
+    """Average precision of the pixels of all images; `update(maps, masks)`, per image its own.
+
+    Args:
+        bins: thresholds.
+        quantize: cut maps to 8 bits first.
+        **kwargs: of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, bins: int = 1000, quantize: bool = False, **kwargs: Any) -> None:
+        super().__init__(2 * bins, **kwargs)
+        self.bins, self.quantize = bins, quantize
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
+        """Add a batch: (B, H, W), (B, H, W) bool."""
+        histograms = pixel_histograms(quantized(maps) / 255 if self.quantize else maps, masks, self.bins)
+        self.add(histograms.flatten(1))
+        self.last = pxap(histograms).to(self.total)
+
+    def compute(self) -> Tensor:
+        """A scalar."""
+        return pxap(self.total.view(2, self.bins))
