@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from fastcam import ops
+
 from .complexity import pearson
 from .mean import Mean
 from .registry import metric
@@ -38,10 +40,16 @@ def max_sensitivity(maps: Tensor, noisy: Tensor) -> Tensor:
     return (change / norm.masked_fill(norm == 0, 1)).masked_fill(norm == 0, 0)
 
 
-def _average_ranks(values: Tensor) -> Tensor:
-    """(n,) -> (n,) float64, equal values share the mean of their ranks."""
-    _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2.0)[inverse].double()
+def average_ranks(maps: Tensor) -> Tensor:
+    """Ranks of the pixels in falling order, equal pixels sharing the mean of theirs. (B, n) -> (B, n) float64"""
+    found = []
+    for values, ranks in zip(maps, ops.rank_pixels(maps[:, None].float())[:, 0].long(), strict=True):
+        in_order = torch.empty_like(values).scatter_(0, ranks, values)
+        group = torch.cat([ranks.new_zeros(1), (in_order.diff() != 0).long().cumsum(0)])
+        sizes = group.bincount()
+        mean = sizes.cumsum(0).double() - (sizes + 1) / 2
+        found.append(mean[group][ranks])
+    return torch.stack(found)
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
@@ -57,8 +65,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     >>> spearman(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[1.0, 4.0, 5.0]]))
     tensor([1.], dtype=torch.float64)
     """
-    x, y = (torch.stack([_average_ranks(row) for row in maps.flatten(1)]) for maps in (a, b))
-    return pearson(x, y)
+    return pearson(average_ranks(a.flatten(1)), average_ranks(b.flatten(1)))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
