@@ -1,6 +1,8 @@
 // The only C++ file that knows Python. Pointers and sizes in, nothing out: Python allocates and checks.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -10,6 +12,7 @@ namespace py = pybind11;
 using namespace fastcam;
 using Ptr = std::uintptr_t;
 using Int = std::int64_t;
+using Strides = std::array<Int, 4>;
 
 namespace {
 
@@ -17,6 +20,8 @@ template <class T>
 T* at(Ptr pointer) {
   return reinterpret_cast<T*>(pointer);
 }
+
+Pixels pixels(Ptr data, Strides s) { return {at<void>(data), s[0], s[1], s[2], s[3]}; }
 
 std::string compiler() {
 #if defined(__clang__)
@@ -102,6 +107,31 @@ PYBIND11_MODULE(_C, m) {
       [](Ptr images, Ptr maps, Ptr colormap, Ptr out, Int N, double alpha, int threads) {
         kernels().overlay(
             {at<uint8_t>(images), at<float>(maps), at<uint8_t>(colormap), at<uint8_t>(out), N, alpha, threads});
+      },
+      Unlocked());
+
+  m.def(
+      "rank_pixels",
+      [](Ptr maps, Ptr ranks, Int N, Int P, int threads) {
+        kernels().rank_pixels({at<float>(maps), at<int32_t>(ranks), N, P, threads});
+      },
+      Unlocked());
+
+  m.def(
+      "perturb_steps",
+      [](Ptr images, Strides image, Ptr others, Strides other, Ptr ranks, Ptr counts, Ptr out, Int stride, Int N, Int S,
+         Int C, Int H, Int W, Int h, Int w, Int bytes, bool channels_last, int threads) {
+        kernels().perturb_steps({pixels(images, image), pixels(others, other), at<int32_t>(ranks), at<int64_t>(counts),
+                                 at<void>(out), stride, N, S, C, H, W, h, w, bytes, channels_last, threads});
+      },
+      Unlocked());
+
+  m.def(
+      "blur_images",
+      [](Ptr images, Ptr taps, Ptr out, Int N, Int C, Int H, Int W, Int size, int type, bool channels_last,
+         int threads) {
+        kernels().blur_images(
+            {at<void>(images), at<float>(taps), at<void>(out), N, C, H, W, size, Float(type), channels_last, threads});
       },
       Unlocked());
 }

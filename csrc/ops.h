@@ -74,6 +74,42 @@ struct Overlay {
   int threads;
 };
 
+// ranks[n, p] = position of pixel p in falling order of maps[n]; equal values in the order of their indices, NaN last
+struct RankPixels {
+  const float* maps;  // (N, P)
+  int32_t* ranks;     // (N, P)
+  int64_t N, P;
+  int threads;
+};
+
+// A tensor (N, C, H, W) in place: steps of its axes in elements, 0 where it is repeated
+struct Pixels {
+  const void* data;
+  int64_t batch, channel, row, column;
+};
+
+// out[n, s, :, y, x] = (ranks[n, y * h / H, x * w / W] < counts[s] ? others : images)[n, :, y, x]; any element type
+struct PerturbSteps {
+  Pixels images, others;
+  const int32_t* ranks;   // (N, h, w), image n starts at n * stride
+  const int64_t* counts;  // (S), not negative
+  void* out;              // (N, S, C, H, W) or, channels last, (N, S, H, W, C), of `bytes` bytes an element
+  int64_t stride, N, S, C, H, W, h, w, bytes;
+  bool channels_last;
+  int threads;
+};
+
+// out = images * (taps x taps), zero outside of the image
+struct BlurImages {
+  const void* images;  // (N, C, H, W) or, channels last, (N, H, W, C), of `type`
+  const float* taps;   // (size), symmetric
+  void* out;           // as images
+  int64_t N, C, H, W, size;
+  Float type;
+  bool channels_last;
+  int threads;
+};
+
 struct Kernels {
   void (*weighted_sum)(const WeightedSum&);
   void (*resize_normalize)(const ResizeNormalize&);
@@ -81,6 +117,9 @@ struct Kernels {
   void (*mask_cells)(const MaskCells&);
   void (*mask_channels)(const MaskChannels&);
   void (*overlay)(const Overlay&);
+  void (*rank_pixels)(const RankPixels&);
+  void (*perturb_steps)(const PerturbSteps&);
+  void (*blur_images)(const BlurImages&);
 };
 
 const Kernels& kernels();
@@ -95,6 +134,9 @@ void mask_images(const MaskImages&);
 void mask_cells(const MaskCells&);
 void mask_channels(const MaskChannels&);
 void overlay(const Overlay&);
+void rank_pixels(const RankPixels&);
+void perturb_steps(const PerturbSteps&);
+void blur_images(const BlurImages&);
 }  // namespace FASTCAM_ISA
 #endif
 

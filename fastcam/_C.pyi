@@ -60,3 +60,37 @@ def mask_channels(
     threads: int,
 ) -> None: ...
 def overlay(images: int, maps: int, colormap: int, out: int, N: int, alpha: float, threads: int) -> None: ...
+def rank_pixels(maps: int, ranks: int, N: int, P: int, threads: int) -> None: ...
+def perturb_steps(
+    images: int,
+    image_strides: tuple[int, ...],
+    others: int,
+    other_strides: tuple[int, ...],
+    ranks: int,
+    counts: int,
+    out: int,
+    stride: int,
+    N: int,
+    S: int,
+    C: int,
+    H: int,
+    W: int,
+    h: int,
+    w: int,
+    element_size: int,
+    channels_last: bool,
+    threads: int,
+) -> None: ...
+def blur_images(
+    images: int,
+    taps: int,
+    out: int,
+    N: int,
+    C: int,
+    H: int,
+    W: int,
+    size: int,
+    element: int,
+    channels_last: bool,
+    threads: int,
+) -> None: ...

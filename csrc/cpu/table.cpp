@@ -2,5 +2,5 @@
 
 namespace fastcam::FASTCAM_ISA {
 extern const Kernels table;
-const Kernels table{weighted_sum, resize_normalize, mask_images, mask_cells, mask_channels, overlay};
+const Kernels table{weighted_sum, resize_normalize, mask_images, mask_cells, mask_channels, overlay, rank_pixels, perturb_steps, blur_images};
 }  // namespace fastcam::FASTCAM_ISA

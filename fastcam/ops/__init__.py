@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fastcam.ops.blur_images import blur_images
 from fastcam.ops.dispatch import BACKENDS, OPS, Op, support, use
 from fastcam.ops.mask_cells import mask_cells
 from fastcam.ops.mask_channels import mask_channels
 from fastcam.ops.mask_images import mask_images
 from fastcam.ops.overlay import overlay
+from fastcam.ops.perturb_steps import perturb_steps
+from fastcam.ops.rank_pixels import rank_pixels
 from fastcam.ops.resize_normalize import resize_normalize
 from fastcam.ops.weighted_sum import weighted_sum
 
@@ -14,10 +17,13 @@ __all__ = [
     "BACKENDS",
     "OPS",
     "Op",
+    "blur_images",
     "mask_cells",
     "mask_channels",
     "mask_images",
     "overlay",
+    "perturb_steps",
+    "rank_pixels",
     "resize_normalize",
     "support",
     "use",
