@@ -134,4 +134,31 @@ PYBIND11_MODULE(_C, m) {
             {at<void>(images), at<float>(taps), at<void>(out), N, C, H, W, size, Float(type), channels_last, threads});
       },
       Unlocked());
+
+  m.def(
+      "component_boxes",
+      [](Ptr maps, Ptr thresholds, Ptr boxes, Ptr areas, Int stride, Int B, Int H, Int W, Int T, int connectivity,
+         bool relative, int threads) {
+        kernels().component_boxes({at<float>(maps), at<float>(thresholds), at<int32_t>(boxes), at<int32_t>(areas),
+                                   stride, B, H, W, T, connectivity, relative, threads});
+      },
+      Unlocked());
+
+  m.def(
+      "components",
+      [](Ptr maps, Ptr thresholds, Ptr boxes, Ptr areas, Ptr owners, Ptr count, Int capacity, Int stride, Int B, Int H,
+         Int W, Int T, Int min_area, int connectivity, bool relative, int threads) {
+        kernels().components({at<float>(maps), at<float>(thresholds), at<int32_t>(boxes), at<int32_t>(areas),
+                              at<int64_t>(owners), at<int64_t>(count), capacity, stride, B, H, W, T, min_area,
+                              connectivity, relative, threads});
+      },
+      Unlocked());
+
+  m.def(
+      "energy_in_boxes",
+      [](Ptr maps, Ptr boxes, Ptr inside, Ptr total, Int B, Int N, Int H, Int W, bool inclusive, int threads) {
+        kernels().energy_in_boxes(
+            {at<float>(maps), at<float>(boxes), at<double>(inside), at<double>(total), B, N, H, W, inclusive, threads});
+      },
+      Unlocked());
 }

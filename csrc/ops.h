@@ -110,6 +110,43 @@ struct BlurImages {
   int threads;
 };
 
+// boxes[b, t] = inclusive x0 y0 x1 y1 of the largest connected component of maps[b] > thresholds[b, t] (* max maps[b])
+struct ComponentBoxes {
+  const float* maps;        // (B, H, W)
+  const float* thresholds;  // (T), those of image b start at b * stride
+  int32_t* boxes;           // (B, T, 4); 0 0 -1 -1 where there is none
+  int32_t* areas;           // (B, T)
+  int64_t stride, B, H, W, T;
+  int connectivity;
+  bool relative;
+  int threads;
+};
+
+// Every connected component of at least min_area pixels, by image, threshold, then first pixel in row-major order.
+struct Components {
+  const float* maps;        // as in ComponentBoxes
+  const float* thresholds;  // as in ComponentBoxes
+  int32_t* boxes;           // (capacity, 4)
+  int32_t* areas;           // (capacity)
+  int64_t* owners;          // (capacity, 2): image, threshold
+  int64_t* count;           // how many there are; where more than the capacity, only this is written
+  int64_t capacity, stride, B, H, W, T, min_area;
+  int connectivity;
+  bool relative;
+  int threads;
+};
+
+// inside[b] = sum of maps[b] over the union of its boxes, total[b] = sum of maps[b]
+struct EnergyInBoxes {
+  const float* maps;   // (B, H, W)
+  const float* boxes;  // (B, N, 4), corners x0 y0 x1 y1
+  double* inside;      // (B)
+  double* total;       // (B)
+  int64_t B, N, H, W;
+  bool inclusive;  // whether x1 and y1 belong to the box
+  int threads;
+};
+
 struct Kernels {
   void (*weighted_sum)(const WeightedSum&);
   void (*resize_normalize)(const ResizeNormalize&);
@@ -120,6 +157,9 @@ struct Kernels {
   void (*rank_pixels)(const RankPixels&);
   void (*perturb_steps)(const PerturbSteps&);
   void (*blur_images)(const BlurImages&);
+  void (*component_boxes)(const ComponentBoxes&);
+  void (*components)(const Components&);
+  void (*energy_in_boxes)(const EnergyInBoxes&);
 };
 
 const Kernels& kernels();
@@ -137,6 +177,9 @@ void overlay(const Overlay&);
 void rank_pixels(const RankPixels&);
 void perturb_steps(const PerturbSteps&);
 void blur_images(const BlurImages&);
+void component_boxes(const ComponentBoxes&);
+void components(const Components&);
+void energy_in_boxes(const EnergyInBoxes&);
 }  // namespace FASTCAM_ISA
 #endif
 

@@ -94,3 +94,38 @@ def blur_images(
     channels_last: bool,
     threads: int,
 ) -> None: ...
+def component_boxes(
+    maps: int,
+    thresholds: int,
+    boxes: int,
+    areas: int,
+    stride: int,
+    B: int,
+    H: int,
+    W: int,
+    T: int,
+    connectivity: int,
+    relative: bool,
+    threads: int,
+) -> None: ...
+def components(
+    maps: int,
+    thresholds: int,
+    boxes: int,
+    areas: int,
+    owners: int,
+    count: int,
+    capacity: int,
+    stride: int,
+    B: int,
+    H: int,
+    W: int,
+    T: int,
+    min_area: int,
+    connectivity: int,
+    relative: bool,
+    threads: int,
+) -> None: ...
+def energy_in_boxes(
+    maps: int, boxes: int, inside: int, total: int, B: int, N: int, H: int, W: int, inclusive: bool, threads: int
+) -> None: ...

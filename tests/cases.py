@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import torch
 
-CASES = {}
+from tests import cases_components
+
+CASES = {**cases_components.CASES}
 
 
 def case(op, *names):

@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from tests.loops_components import component_boxes, components, energy_in_boxes  # noqa: F401 -- looked up by name
+
 
 def weighted_sum(activations, weights):
     batch, channels, h, w = activations.shape

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fastcam.ops.blur_images import blur_images
+from fastcam.ops.component_boxes import component_boxes
+from fastcam.ops.components import components
 from fastcam.ops.dispatch import BACKENDS, OPS, Op, support, use
+from fastcam.ops.energy_in_boxes import energy_in_boxes
 from fastcam.ops.mask_cells import mask_cells
 from fastcam.ops.mask_channels import mask_channels
 from fastcam.ops.mask_images import mask_images
@@ -18,6 +21,9 @@ __all__ = [
     "OPS",
     "Op",
     "blur_images",
+    "component_boxes",
+    "components",
+    "energy_in_boxes",
     "mask_cells",
     "mask_channels",
     "mask_images",
