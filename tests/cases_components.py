@@ -89,7 +89,7 @@ def component_thresholds(name):
         "extreme": torch.tensor([float("inf"), 0.5, float("nan"), -float("inf"), 3e38, -3e38, 1e-45]),
         "many_thresholds": torch.arange(300) / 512,
         "listed": [0.25, 0.5],
-        "large": torch.arange(40) / 40,
+        "large": torch.tensor([0.2, 0.5, 0.9]),
     }.get(name, STEPS)
 
 
