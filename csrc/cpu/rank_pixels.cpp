@@ -1,6 +1,6 @@
-// Radix sort from the lowest digit up, of pairs (key, index) in one 64-bit word. Digits cover only the bits in which the
-// keys of a map differ: a map in [0, 1] or of 16-bit floats has fewer of them.
-#include <memory>
+// Radix sort from the lowest digit up, of pairs (key, index) in one 64-bit word. Digits cover only the bits in which
+// the keys of a map differ: a map in [0, 1] or of 16-bit floats has fewer of them.
+#include <vector>
 
 #include "convert.h"
 #include "ops.h"
@@ -12,11 +12,14 @@ namespace {
 constexpr int widest = 11;  // bits of a digit: 2048 counters are 8 KB of the L1 cache
 constexpr int most = 4;     // digits of a key, at 8 bits each
 
+// Up to this many pixels a thread keeps its scratch: touching new memory takes as long as the sort.
+constexpr int64_t modest = 65536;
+
 // Falling floats give rising keys, equal floats equal ones, NaN the last.
 inline uint32_t key_of(float v) {
   const uint32_t u = bits_of(v + 0.0f);  // -0 becomes 0
-  const uint32_t key = u & 0x80000000u ? u : u ^ 0x7fffffffu;
-  return v != v ? 0xffffffffu : key;
+  const uint32_t negative = 0u - (u >> 31), nan = 0u - uint32_t{(u & 0x7fffffffu) > 0x7f800000u};
+  return (u ^ (0x7fffffffu & ~negative)) | nan;
 }
 
 // How the differing bits of a map's keys are cut into as few digits as they need, of equal widths.
@@ -80,7 +83,11 @@ void sort(const Digits digits, uint32_t* ranks, int64_t n, uint64_t* from, uint6
 void rank_pixels(const RankPixels& s) {
   parallel(s.N, worth(s.threads, s.N * s.P), [&](int64_t begin, int64_t end, int) {
     if (begin == end) return;
-    std::unique_ptr<uint64_t[]> from(new uint64_t[s.P]), to(new uint64_t[s.P]);
+    thread_local std::vector<uint64_t> kept;
+    std::vector<uint64_t> own;
+    std::vector<uint64_t>& scratch = s.P <= modest ? kept : own;
+    if (static_cast<int64_t>(scratch.size()) < 2 * s.P) scratch.resize(2 * s.P);
+    uint64_t *from = scratch.data(), *to = from + s.P;
     for (int64_t n = begin; n < end; ++n) {
       const float* map = s.maps + n * s.P;
       uint32_t* ranks = reinterpret_cast<uint32_t*>(s.ranks) + n * s.P;
@@ -93,10 +100,10 @@ void rank_pixels(const RankPixels& s) {
       }
       const Digits digits(any ^ all, s.P < 4096 ? 8 : widest);
       switch (digits.passes) {
-        case 1: sort<1>(digits, ranks, s.P, from.get(), to.get()); break;
-        case 2: sort<2>(digits, ranks, s.P, from.get(), to.get()); break;
-        case 3: sort<3>(digits, ranks, s.P, from.get(), to.get()); break;
-        case most: sort<most>(digits, ranks, s.P, from.get(), to.get()); break;
+        case 1: sort<1>(digits, ranks, s.P, from, to); break;
+        case 2: sort<2>(digits, ranks, s.P, from, to); break;
+        case 3: sort<3>(digits, ranks, s.P, from, to); break;
+        case most: sort<most>(digits, ranks, s.P, from, to); break;
       }
     }
   });
