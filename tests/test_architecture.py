@@ -95,6 +95,8 @@ def test_imports_only_from_the_layers_below(path):
             assert not attribute_chains(path)
         else:
             below = layer_of(module)
+            if path == PACKAGE / "__init__.py" and below == "metrics":
+                continue  # the front names `list_metrics`, and loads it when asked
             assert below == layer or below in BELOW[layer], f"{layer} imports {module}"
 
 

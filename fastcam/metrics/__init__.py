@@ -45,6 +45,7 @@ from .thresholds import MaxBoxAcc, MaxBoxAccV2, PxAP, pixel_histograms, pxap
 
 __all__ = [
     "ADCC",
+    "METRICS",
     "PROTOCOLS",
     "ROAD",
     "AverageDrop",
@@ -56,7 +57,6 @@ __all__ = [
     "Deletion",
     "EnergyPointingGame",
     "Evaluation",
-    "METRICS",
     "IncreaseInConfidence",
     "Insertion",
     "LocalizationAccuracy",

@@ -38,7 +38,7 @@ def pixel_counts(size: tuple[int, int], steps: int | None = None) -> list[int]:
         steps: equal steps, or None for W pixels a step, the last one shorter where it must be (RISE).
 
     >>> pixel_counts((2, 3)), pixel_counts((2, 3), 4)
-    ([0, 3, 6], [0, 2, 3, 4, 6])
+    ([0, 3, 6], [0, 2, 3, 5, 6])
     """
     pixels = size[0] * size[1]
     if steps is None:

@@ -63,7 +63,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
         (B,) float64 in [-1, 1], NaN where a map is constant.
 
     >>> spearman(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[1.0, 4.0, 5.0]]))
-    tensor([1.], dtype=torch.float64)
+    tensor([1.0000], dtype=torch.float64)
     """
     return pearson(average_ranks(a.flatten(1)), average_ranks(b.flatten(1)))
 
