@@ -76,7 +76,7 @@ def largest(components: Sequence[Component]) -> Component | None:
     return min(components, key=lambda one: (-len(one.pixels), one.pixels[0]), default=None)
 
 
-def largest_boxes(
+def component_boxes(
     maps: Tensor, thresholds: Tensor, connectivity: int = 8, relative: bool = True
 ) -> tuple[Tensor, Tensor]:
     """The inclusive box (B, T, 4) and the area (B, T) of each map's largest component above each threshold."""

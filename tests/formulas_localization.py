@@ -44,13 +44,11 @@ def pointing_game(
         numbers = [-math.inf if math.isnan(value) else value for value in flat(grid)]
         v, u = divmod(first_largest(numbers), len(grid[0]))
         hit = False
+        mask = masks[b].tolist() if masks is not None else None
+        own = values(boxes[b]) if boxes is not None else []
         for y in range(len(grid)):
             for x in range(len(grid[0])):
-                if masks is not None:
-                    on = bool(masks[b, y, x])
-                else:
-                    assert boxes is not None
-                    on = any(inside(box, y, x) for box in values(boxes[b]))
+                on = mask[y][x] if mask is not None else any(inside(box, y, x) for box in own)
                 near = (y, x) == (v, u) if tolerance == 0 else (y - v) ** 2 + (x - u) ** 2 < tolerance**2
                 hit = hit or (on and near)
         out.append(1.0 if hit and not all(math.isnan(value) for value in flat(grid)) else 0.0)
@@ -114,8 +112,8 @@ def wsol_iou(
 
 
 def accuracy_curve(ious: Tensor, delta: float = 0.5) -> list[float]:
-    """For each threshold, the share of images (B, T) whose IoU is at least delta."""
-    rows = values(ious)
+    """For each threshold, the share of images (B, T) whose IoU is at least delta; NaN rows are no images."""
+    rows = [row for row in values(ious) if not any(math.isnan(value) for value in row)]
     return [sum(1 for row in rows if row[t] >= delta) / len(rows) for t in range(len(rows[0]))]
 
 

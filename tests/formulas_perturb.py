@@ -8,10 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse import linalg
 from torch import Tensor
 
 from tests.formulas_metrics import Grid, column, correlation, flat, ranks, values
@@ -175,8 +172,8 @@ def impute(image: Tensor, removed: Sequence[Sequence[bool]]) -> Tensor:
     if len(holes) == H * W:
         raise ValueError("every pixel is removed: nothing is left to impute from")
     number = {pixel: k for k, pixel in enumerate(holes)}
-    entries: list[tuple[float, int, int]] = []  # of one cell they add up
-    known = np.zeros((len(holes), len(image)))
+    system = torch.zeros(len(holes), len(holes), dtype=torch.float64)
+    known = torch.zeros(len(holes), len(image), dtype=torch.float64)
     for (y, x), k in number.items():
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
@@ -184,18 +181,14 @@ def impute(image: Tensor, removed: Sequence[Sequence[bool]]) -> Tensor:
                 if (dy, dx) == (0, 0) or not (0 <= near[0] < H and 0 <= near[1] < W):
                     continue
                 weight = ROAD_WEIGHTS[abs(dy) + abs(dx)]
-                entries.append((weight, k, k))
+                system[k, k] += weight
                 if near in number:
-                    entries.append((-weight, k, number[near]))
+                    system[k, number[near]] -= weight
                 else:
-                    known[k] += weight * image[:, near[0], near[1]].double().numpy()
+                    known[k] += weight * image[:, near[0], near[1]].double()
     out = image.double().clone()
-    if holes:
-        weights, rows, columns = zip(*entries, strict=True)
-        system = sparse.csc_array((weights, (rows, columns)), shape=(len(holes), len(holes)))
-        solved = linalg.spsolve(system, known).reshape(len(holes), len(image))
-        for (y, x), k in number.items():
-            out[:, y, x] = torch.from_numpy(solved[k])
+    for (y, x), value in zip(holes, torch.linalg.solve(system, known), strict=True):
+        out[:, y, x] = value
     return out
 
 
