@@ -60,3 +60,49 @@ def test_what_quantus_cannot_do() -> None:
 def test_roads_noise_is_drawn_without_a_seed() -> None:
     first, second = (grad_cam("ROADMostRelevantFirst", maps(), 50) for _ in range(2))
     assert (first - second).abs().max() > AGREE
+
+
+# ReciproCAM (CVPR Workshops 2024), table 1, ImageNet: drop, coherency, complexity and the ADCC printed beside them.
+PUBLISHED = [
+    (66.42, 69.20, 15.65, 53.52), (32.88, 89.34, 26.33, 75.65), (36.72, 82.68, 28.09, 71.72),
+    (26.13, 93.83, 20.27, 81.66), (21.51, 92.24, 27.48, 80.27), (32.99, 82.80, 22.24, 75.27),
+    (8.61, 98.12, 42.05, 78.14), (15.69, 96.68, 32.90, 80.84), (12.03, 97.50, 35.62, 80.74),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=str)
+def test_published_adcc_is_the_harmonic_mean_of_the_means(row: tuple[float, ...]) -> None:
+    drop, coherency, complexity, printed = (value / 100 for value in row)
+    spread = torch.tensor([-0.01, 0.01], dtype=torch.float64)  # two images around each mean
+    means = [spread + value for value in (drop, coherency, complexity)]
+    assert formulas.adcc_of_means(*means) == pytest.approx(printed, abs=5e-4)  # the parts are rounded to 1e-4
+    each = formulas.adcc(torch.tensor([0.0, 1]), torch.tensor([1.0, 1]), torch.tensor([0.0, 0])).mean().item()
+    assert each != formulas.adcc_of_means(torch.tensor([0.0, 1]), torch.tensor([1.0, 1]), torch.tensor([0.0, 0]))
+
+
+def test_masks_before_normalization_leave_black_and_after_it_the_mean_color() -> None:
+    mean, std = [0.5, 0.25, 0.125], [0.25, 0.5, 0.125]
+    color, spread = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+    pixels, m = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(2)), maps()[0, :4, :5]
+    m = torch.where(m < 0.3, 0.0, m)
+    normalized = (pixels - color) / spread
+    after = formulas.masked(normalized, m)
+    before = formulas.masked(normalized, m, mean, std)
+    torch.testing.assert_close(before, (pixels * m - color) / spread, rtol=0, atol=1e-6)
+    torch.testing.assert_close(after * spread + color, (pixels - color) * m + color, rtol=0, atol=1e-6)
+    assert (m == 0).any()
+    assert ((before * spread + color)[:, m == 0].abs() < 1e-7).all()
+    assert ((after * spread + color)[:, m == 0] == color[:, :, 0]).all()
+
+
+def test_drop_protocol_explains_the_predicted_class_unless_told() -> None:
+    """Two classes: the sum of the image and its negative; of the inverse mask the score is the rest."""
+    image, m = torch.tensor([[[[3.0, 1.0]]], [[[-3.0, -1.0]]]]), torch.tensor([[[1.0, 0.0]], [[0.5, 0.0]]])
+    score = lambda x: [float(x.sum()), -float(x.sum())]  # noqa: E731
+    got = formulas.drop_protocol(score, image, m)
+    assert got["before"].tolist() == [4, 4]
+    assert got["after"].tolist() == [3, 1.5]
+    assert got["after_inverse"].tolist() == [1, 2.5]
+    assert got["average_drop"].tolist() == [0.25, 0.625]
+    assert got["average_drop_in_deletion"].tolist() == [0.75, 0.375]
+    assert formulas.drop_protocol(score, image, m, [0, 0])["before"].tolist() == [4, -4]
