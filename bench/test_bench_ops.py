@@ -25,8 +25,17 @@ def real(op, device):
             "images": torch.zeros((1, 224, 224, 3), dtype=torch.uint8, device=device),
             "maps": torch.rand((1, 224, 224), device=device),
         },
+        "impute_pixels": lambda: {"images": image, "removed": blobs(device)[None]},
     }[op]
     return {**CASES[op]["plain"](torch.float32, device), **mean()}
+
+
+def blobs(device):
+    """Half of a picture of 224 x 224, as a few smooth islands: what a map of 7 x 7 leaves at its median."""
+    smooth = torch.nn.functional.interpolate(normal((1, 1, 7, 7), torch.float32, device), (224, 224), mode="bilinear")[
+        0, 0
+    ]
+    return smooth > smooth.median()
 
 
 def moved(arguments, result):

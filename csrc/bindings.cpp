@@ -161,4 +161,13 @@ PYBIND11_MODULE(_C, m) {
             {at<float>(maps), at<float>(boxes), at<double>(inside), at<double>(total), B, N, H, W, inclusive, threads});
       },
       Unlocked());
+
+  m.def(
+      "impute_pixels",
+      [](Ptr images, Ptr removed, Ptr out, Ptr failed, Int stride, Int N, Int C, Int H, Int W, double tolerance,
+         int threads) {
+        kernels().impute_pixels({at<float>(images), at<uint8_t>(removed), at<float>(out), at<uint8_t>(failed), stride,
+                                 N, C, H, W, tolerance, threads});
+      },
+      Unlocked());
 }

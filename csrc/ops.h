@@ -147,6 +147,18 @@ struct EnergyInBoxes {
   int threads;
 };
 
+// out[n] = images[n] with each removed pixel the weighted mean of its neighbors inside the image: weights 1/6 (direct)
+// and 1/12 (diagonal), renormalized at the border; where all are removed, the mean of the channel
+struct ImputePixels {
+  const float* images;     // (N, C, H, W), image n starts at n * stride
+  const uint8_t* removed;  // (N, H, W): 0 or 1
+  float* out;              // (N, C, H, W)
+  uint8_t* failed;         // (N): the error may be above the tolerance
+  int64_t stride, N, C, H, W;
+  double tolerance;  // largest error, as a share of the range of a channel's kept pixels
+  int threads;
+};
+
 struct Kernels {
   void (*weighted_sum)(const WeightedSum&);
   void (*resize_normalize)(const ResizeNormalize&);
@@ -160,6 +172,7 @@ struct Kernels {
   void (*component_boxes)(const ComponentBoxes&);
   void (*components)(const Components&);
   void (*energy_in_boxes)(const EnergyInBoxes&);
+  void (*impute_pixels)(const ImputePixels&);
 };
 
 const Kernels& kernels();
@@ -180,6 +193,7 @@ void blur_images(const BlurImages&);
 void component_boxes(const ComponentBoxes&);
 void components(const Components&);
 void energy_in_boxes(const EnergyInBoxes&);
+void impute_pixels(const ImputePixels&);
 }  // namespace FASTCAM_ISA
 #endif
 

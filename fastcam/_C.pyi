@@ -129,3 +129,16 @@ def components(
 def energy_in_boxes(
     maps: int, boxes: int, inside: int, total: int, B: int, N: int, H: int, W: int, inclusive: bool, threads: int
 ) -> None: ...
+def impute_pixels(
+    images: int,
+    removed: int,
+    out: int,
+    failed: int,
+    stride: int,
+    N: int,
+    C: int,
+    H: int,
+    W: int,
+    tolerance: float,
+    threads: int,
+) -> None: ...

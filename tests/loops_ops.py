@@ -115,3 +115,32 @@ def overlay(images, maps, colormap, alpha=0.5):
             mixed = np.float32(1 - alpha) * np.float32(images[index][c]) + np.float32(alpha) * np.float32(color[c])
             out[index][c] = round(float(mixed))
     return out
+
+
+def impute_pixels(images, removed):
+    out = images.copy()
+    height, width = removed.shape[1:]
+    for n, c in itertools.product(range(images.shape[0]), range(images.shape[1])):
+        if removed[n].all():
+            out[n, c] = images[n, c].mean()
+            continue
+        unknown = {place: k for k, place in enumerate(zip(*np.nonzero(removed[n]), strict=True))}
+        if not np.isfinite(images[n, c][~removed[n]]).all():
+            out[n, c][removed[n]] = math.nan
+            continue
+        matrix, right = np.eye(len(unknown)), np.zeros(len(unknown))
+        for (y, x), row in unknown.items():
+            around = [
+                ((y + dy, x + dx), 1 / 6 if dy == 0 or dx == 0 else 1 / 12)
+                for dy, dx in itertools.product((-1, 0, 1), (-1, 0, 1))
+                if (dy, dx) != (0, 0) and 0 <= y + dy < height and 0 <= x + dx < width
+            ]
+            total = sum(weight for _, weight in around)
+            for place, weight in around:
+                if place in unknown:
+                    matrix[row, unknown[place]] -= weight / total
+                else:
+                    right[row] += weight / total * images[n, c][place]
+        for place, value in zip(unknown, np.linalg.solve(matrix, right), strict=True):
+            out[n, c][place] = value
+    return out

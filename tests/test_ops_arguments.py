@@ -84,6 +84,20 @@ WRONG = {
         ValueError,
         r"alpha must be in \[0, 1\], got 1.5",
     ),
+    "removed_dtype": (
+        ops.impute_pixels,
+        (X, X[:, 0]),
+        TypeError,
+        r"removed must be a bool tensor \(N H W\), got torch.float32",
+    ),
+    "removed_list": (ops.impute_pixels, (X, [True]), TypeError, "got list"),
+    "removed_axes": (ops.impute_pixels, (X, X > 0), ValueError, r"must have axes \(N H W\)"),
+    "removed_shape": (
+        ops.impute_pixels,
+        (X, X[:, 0, :4] > 0),
+        ValueError,
+        r"\(2, 4, 9\), expected \(2, 8, 9\) as in images",
+    ),
 }
 
 

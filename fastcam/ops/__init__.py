@@ -7,6 +7,7 @@ from fastcam.ops.component_boxes import component_boxes
 from fastcam.ops.components import components
 from fastcam.ops.dispatch import BACKENDS, OPS, Op, support, use
 from fastcam.ops.energy_in_boxes import energy_in_boxes
+from fastcam.ops.impute_pixels import impute_pixels
 from fastcam.ops.mask_cells import mask_cells
 from fastcam.ops.mask_channels import mask_channels
 from fastcam.ops.mask_images import mask_images
@@ -24,6 +25,7 @@ __all__ = [
     "component_boxes",
     "components",
     "energy_in_boxes",
+    "impute_pixels",
     "mask_cells",
     "mask_channels",
     "mask_images",
