@@ -7,25 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from tests import cases_components
-
-CASES = {**cases_components.CASES}
-
-
-def case(op, *names):
-    """Register a function (name, dtype, device) -> arguments under each of its names."""
-
-    def add(make):
-        for name in names:
-            CASES.setdefault(op, {})[name] = lambda dtype, device="cpu", name=name: make(name, dtype, device)
-        return make
-
-    return add
-
-
-def normal(shape, dtype, device, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).to(device, dtype)
+from tests import cases_components, cases_impute, cases_perturb  # noqa: F401 -- they register their cases
+from tests.case import CASES, case, normal, output  # noqa: F401 -- CASES is what others import from here
 
 
 def maps(name, dtype, device, batch=2, channels=5, h=7, w=7):
@@ -155,7 +138,7 @@ def _mask_cells(name, dtype, device):
     cells = a.shape[2] * a.shape[3]
     start, stop = {"large": (300, 330)}.get(name, (5, 31) if "span" in name else (0, cells))
     arguments = {"activations": a, "start": start, "stop": stop, "kernel": kernel}
-    return arguments | _output(name, (a.shape[0] * (stop - start), *a.shape[1:]), dtype, device)
+    return arguments | output(name, (a.shape[0] * (stop - start), *a.shape[1:]), dtype, device)
 
 
 @case("mask_channels", *SHAPES, *VALUES, "span", "out_last", "out_half")
@@ -163,14 +146,7 @@ def _mask_channels(name, dtype, device):
     a = maps(name, dtype, device)
     start, stop = {"span": (2, 4), "many_channels": (37, 54)}.get(name, (0, a.shape[1]))
     arguments = {"activations": a, "start": start, "stop": stop}
-    return arguments | _output(name, (a.shape[0] * (stop - start), *a.shape[1:]), dtype, device)
-
-
-def _output(name, shape, dtype, device):
-    out = torch.full(shape, 7.0, dtype=dtype, device=device)
-    if name.endswith("out_last"):
-        return {"out": out.contiguous(memory_format=torch.channels_last)}
-    return {"out": out.to(torch.float16)} if name.endswith("out_half") else {}
+    return arguments | output(name, (a.shape[0] * (stop - start), *a.shape[1:]), dtype, device)
 
 
 @case(
@@ -206,41 +182,27 @@ def _overlay(name, dtype, device):
     return {"images": images, "maps": m, "colormap": colormap, "alpha": alpha}
 
 
-@case("impute_pixels", "plain", "odd", "one_pixel", "one_row", "one_column", "gray", "four_colors", "large", "noise")
-@case("impute_pixels", "nothing", "everything", "one_full", "one_kept", "one_removed", "checkered", "stripes", "ring")
-@case("impute_pixels", "constant", "offset", "tiny", "nan_kept", "nan_removed", "strided", "channels_last", "expanded")
-def _impute_pixels(name, dtype, device):
-    colors = {"gray": 1, "four_colors": 4}.get(name, 3)
-    sizes = {"one_pixel": (1, 1), "one_row": (1, 9), "one_column": (8, 1), "odd": (5, 3), "large": (30, 43)}
-    h, w = sizes.get(name, (9, 14))
-    x = normal((2, colors, h, w), dtype, device)
-    y, x_ = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    hole = ((y - h / 3) ** 2 + (x_ - w / 2) ** 2 < h * w / 5).expand(2, -1, -1).clone()
-    patterns = {
-        "nothing": y < 0,
-        "everything": y >= 0,
-        "one_kept": (y != 2) | (x_ != 3),
-        "one_removed": (y == 0) & (x_ == 0),
-        "checkered": (y + x_) % 2 == 0,
-        "stripes": y % 4 > 0,
-        "ring": (y > 0) & (y < h - 1) & (x_ > 0) & (x_ < w - 1),
-        "noise": normal((h, w), torch.float32, "cpu", 3) > -1,
-    }
-    hole[0] = patterns.get(name, hole[0])
-    if name in ("everything", "one_full"):
-        hole[1] = True
-    if name == "constant":
-        x.fill_(0.3)
-    elif name in ("offset", "tiny"):
-        x = (x / 8 + 64 if name == "offset" else x * 1e-3).to(dtype)
-    elif name == "nan_kept":
-        x[0, 0, h - 1, 0] = float("nan")
-    elif name == "nan_removed":
-        x[0, 0, h // 3, w // 2] = float("nan")
-    elif name == "strided":
-        x, hole = x.transpose(2, 3).contiguous().transpose(2, 3), hole.mT.contiguous().mT
-    elif name == "channels_last":
-        x = x.contiguous(memory_format=torch.channels_last)
-    elif name == "expanded":
-        x = x[:1].expand(2, -1, -1, -1)
-    return {"images": x, "removed": hole.to(device)}
+@case(
+    "rank_pixels", *SHAPES, *VALUES, "ties", "signs", "infinite", "all_nan", "radix", "radix_ties", "radix_nan", "tiles"
+)
+def _rank_pixels(name, dtype, device):
+    """The radix cases have enough pixels for wide digits."""
+    if name.startswith("radix"):
+        m = normal((2, 65, 67), dtype, device, 3)
+        if name == "radix_ties":
+            m = (m.abs() * 4).round() / 4
+        elif name == "radix_nan":
+            m[:, ::7, 3] = float("nan")
+        return {"maps": m}
+    m = maps(name, dtype, device).flatten(0, 1)
+    if name == "ties":
+        m = m.round()
+    elif name == "signs":
+        m = m.sign() * 0.0
+    elif name == "infinite":
+        m[:, 2, 1:4] = torch.tensor([float("inf"), float("-inf"), float("inf")], device=device, dtype=dtype)
+    elif name == "all_nan":
+        m.fill_(float("nan"))
+    elif name == "tiles":
+        m = m[:, 2:, ::2]
+    return {"maps": m}

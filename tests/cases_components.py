@@ -1,4 +1,4 @@
-"""Arguments for the component ops and the energy in boxes; `tests.cases` adds them to the others."""
+"""Arguments for the component ops and the energy in boxes; `tests.cases` imports them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from functools import partial
 
 import torch
 from torch.nn.functional import interpolate
+
+from tests.case import CASES
 
 STEPS = torch.arange(10) / 10
 EIGHTHS = torch.arange(-1, 9) / 8  # exact in every dtype, as are their products with a maximum of 1
@@ -153,11 +155,5 @@ BOXES = (
     *("plain", "inclusive", "one_pixel", "odd", "large", "overlapping", "padded", "outside", "elsewhere"),
     *("no_boxes", "nan", "infinite", "signed", "strided"),
 )
-CASES = {
-    make.__name__: {name: partial(make, name) for name in names}
-    for make, names in (
-        (component_boxes, MAPS),
-        (components, (*MAPS, "nothing")),
-        (energy_in_boxes, BOXES),
-    )
-}
+for _make, _names in ((component_boxes, MAPS), (components, (*MAPS, "nothing")), (energy_in_boxes, BOXES)):
+    CASES[_make.__name__] = {name: partial(_make, name) for name in _names}

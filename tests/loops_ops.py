@@ -143,4 +143,55 @@ def impute_pixels(images, removed):
                     right[row] += weight / total * images[n, c][place]
         for place, value in zip(unknown, np.linalg.solve(matrix, right), strict=True):
             out[n, c][place] = value
+
+
+def rank_pixels(maps):
+    out = np.zeros(maps.shape, np.int32)
+    for n, m in enumerate(maps):
+        order = sorted(
+            range(m.size), key=lambda i: (math.isnan(m.flat[i]), -m.flat[i] if m.flat[i] == m.flat[i] else 0)
+        )
+        for place, i in enumerate(order):
+            out[n].flat[i] = place
+    return out
+
+
+def perturb_steps(images, others, ranks, counts, out=None):
+    rows = []
+    for image, other, rank in zip(images, others, ranks, strict=True):
+        (height, width), (h, w) = image.shape[1:], rank.shape
+        for count in counts:
+            row = image.copy()
+            for y, x in itertools.product(range(height), range(width)):
+                if rank[y * h // height, x * w // width] < count:
+                    row[:, y, x] = other[:, y, x]
+            rows.append(row)
+    return np.stack(rows)
+
+
+def impulse_response(size, sigma):
+    """What a Gaussian filter, reflecting at the borders, makes of a 1 in the middle of `size` zeros."""
+    radius = int(4 * sigma + 0.5)
+    weights = {i: math.exp(-i * i / (2 * sigma * sigma)) for i in range(-radius, radius + 1)}
+    out = []
+    for place in range(size):
+        total = 0.0
+        for offset, weight in weights.items():
+            at = place + offset
+            while not 0 <= at < size:
+                at = -1 - at if at < 0 else 2 * size - 1 - at
+            total += weight * (at == size // 2)
+        out.append(total / sum(weights.values()))
+    return out
+
+
+def blur_images(images, size=11, sigma=5.0):
+    taps, radius = impulse_response(size, sigma), size // 2
+    out = np.zeros_like(images)
+    height, width = images.shape[2:]
+    for y, x in itertools.product(range(height), range(width)):
+        for j, i in itertools.product(range(size), range(size)):
+            v, u = y + j - radius, x + i - radius
+            if 0 <= v < height and 0 <= u < width:
+                out[..., y, x] += taps[j] * taps[i] * images[..., v, u]
     return out

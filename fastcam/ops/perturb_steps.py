@@ -84,11 +84,7 @@ def _counts(counts: Tensor | Sequence[int]) -> Tensor:
     return steps.to(torch.int64).contiguous()
 
 
-def _needs(images: Tensor, others: Tensor, ranks: Tensor, counts: Tensor, out: Tensor | None) -> str | None:
-    return None
-
-
-@perturb_steps.twin("cpu", needs=_needs)
+@perturb_steps.twin("cpu", needs=lambda *_: None)
 def _cpu(images: Tensor, others: Tensor, ranks: Tensor, counts: Tensor, out: Tensor | None) -> Tensor:
     batch, channels, height, width = images.shape
     h, w = ranks.shape[1:]
