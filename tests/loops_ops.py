@@ -143,6 +143,7 @@ def impute_pixels(images, removed):
                     right[row] += weight / total * images[n, c][place]
         for place, value in zip(unknown, np.linalg.solve(matrix, right), strict=True):
             out[n, c][place] = value
+    return out
 
 
 def rank_pixels(maps):
