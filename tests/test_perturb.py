@@ -53,7 +53,7 @@ def test_ranks_do_not_depend_on_what_was_ranked_before(path):
 
 def test_ranks_of_a_known_map(path):
     nan, inf = float("nan"), float("inf")
-    m = torch.tensor([[[0.0, nan, -0.0, 2.0], [-inf, 2.0, inf, -nan], [1e-45, -1e-45, 3e38, -3e38]]])
+    m = torch.tensor([[[-0.0, nan, 0.0, 2.0], [-inf, 2.0, inf, -nan], [1e-45, -1e-45, 3e38, -3e38]]])
     assert ops.rank_pixels(m).tolist() == [[[5, 10, 6, 2], [9, 3, 0, 11], [4, 7, 1, 8]]]
     assert torch.equal(ops.rank_pixels(torch.zeros(1, 3, 5)), torch.arange(15).int().view(1, 3, 5))
 
