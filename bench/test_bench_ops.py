@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from fastcam.ops import OPS, use
 from tests.cases import CASES, maps, normal
 
 COPY = 64 << 20  # bytes: more than the caches hold
+
+
+def smooth(device):
+    """A map as methods give it: 7 x 7 cells, resized."""
+    cells = normal((1, 1, 7, 7), torch.float32, device, 5).relu()
+    return interpolate(cells, (224, 224), mode="bilinear")[0]
 
 
 def real(op, device):
@@ -35,6 +42,12 @@ def real(op, device):
             "out": torch.empty((64, 3, 224, 224), device=device),  # reused: fresh pages cost more than the op
         },
         "blur_images": lambda: {"images": image},
+        "component_boxes": lambda: {"maps": smooth(device), "thresholds": torch.arange(10, device=device) / 10},
+        "components": lambda: {"maps": smooth(device), "thresholds": torch.arange(10, device=device) / 10},
+        "energy_in_boxes": lambda: {
+            "maps": smooth(device),
+            "boxes": torch.tensor([[[20.0, 30, 150, 170]]], device=device),
+        },
     }[op]
     return {**CASES[op]["plain"](torch.float32, device), **mean()}
 

@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool2d
 from fastcam.ops import arguments, native
 from fastcam.ops.dispatch import Op
 
-PART = 1 << 22  # pixels of all thresholds together that the reference labels at a time
+PART = 1 << 18  # pixels of all thresholds together that the reference labels at a time: they stay in a cache
 MOST_THRESHOLDS = 2**16 - 1  # levels of the kernel are at most 16 bits
 
 
