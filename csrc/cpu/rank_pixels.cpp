@@ -37,16 +37,35 @@ struct Digits {
   }
 };
 
+// place(i, counter) for each i in order, with the counter of digit(i), which goes up by one. A run of equal digits, as
+// in the zeros that a ReLU leaves, would wait for its counter each time: four of them wait once.
+template <class Digit, class Place>
+void scatter(int64_t n, uint32_t* counters, Digit digit, Place place) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const uint32_t a = digit(i), b = digit(i + 1), c = digit(i + 2), d = digit(i + 3);
+    if ((a ^ b) | (a ^ c) | (a ^ d)) {
+      place(i, counters[a]++);
+      place(i + 1, counters[b]++);
+      place(i + 2, counters[c]++);
+      place(i + 3, counters[d]++);
+    } else {
+      const uint32_t first = counters[a];
+      counters[a] = first + 4;
+      for (uint32_t k = 0; k < 4; ++k) place(i + k, first + k);
+    }
+  }
+  for (; i < n; ++i) place(i, counters[digit(i)]++);
+}
+
 // Keys in `ranks` become ranks: the last pass reads a key before it writes to its place.
 template <int passes>
 void sort(const Digits digits, uint32_t* ranks, int64_t n, uint64_t* from, uint64_t* to) {
   const uint32_t mask = digits.mask, low = digits.low, bits = digits.bits;
   uint32_t counts[passes][1 << widest];
   for (auto& one : counts) std::fill_n(one, mask + 1, 0u);
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t key = ranks[i] >> low;
-    for (int pass = 0; pass < passes; ++pass) ++counts[pass][key >> pass * bits & mask];
-  }
+  for (int64_t i = 0; i < n; ++i)
+    for (int pass = 0; pass < passes; ++pass) ++counts[pass][ranks[i] >> low >> pass * bits & mask];
   for (auto& one : counts) {  // from how many have a digit to how many have a smaller one
     uint32_t before = 0;
     for (uint32_t d = 0; d <= mask; ++d) {
@@ -55,26 +74,19 @@ void sort(const Digits digits, uint32_t* ranks, int64_t n, uint64_t* from, uint6
       before += here;
     }
   }
-  if constexpr (passes == 1) {
-    for (int64_t i = 0; i < n; ++i) ranks[i] = counts[0][ranks[i] >> low & mask]++;
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t key = ranks[i] >> low;
-    from[counts[0][key & mask]++] = uint64_t{key} << 32 | static_cast<uint32_t>(i);
-  }
-  for (int pass = 1; pass < passes - 1; ++pass) {
+  const auto first = [&](int64_t i) { return ranks[i] >> low & mask; };
+  if constexpr (passes == 1) return scatter(n, counts[0], first, [&](int64_t i, uint32_t at) { ranks[i] = at; });
+  scatter(n, counts[0], first,
+          [&](int64_t i, uint32_t at) { from[at] = uint64_t{ranks[i] >> low} << 32 | static_cast<uint32_t>(i); });
+  for (int pass = 1; pass < passes; ++pass) {
     const uint32_t shift = 32 + pass * bits;
-    for (int64_t i = 0; i < n; ++i) {
-      const uint64_t item = from[i];
-      to[counts[pass][item >> shift & mask]++] = item;
+    const auto digit = [&](int64_t i) { return static_cast<uint32_t>(from[i] >> shift & mask); };
+    if (pass < passes - 1) {
+      scatter(n, counts[pass], digit, [&](int64_t i, uint32_t at) { to[at] = from[i]; });
+      std::swap(from, to);
+    } else {
+      scatter(n, counts[pass], digit, [&](int64_t i, uint32_t at) { ranks[static_cast<uint32_t>(from[i])] = at; });
     }
-    std::swap(from, to);
-  }
-  const uint32_t shift = 32 + (passes - 1) * bits;
-  for (int64_t i = 0; i < n; ++i) {
-    const uint64_t item = from[i];
-    ranks[static_cast<uint32_t>(item)] = counts[passes - 1][item >> shift & mask]++;
   }
 }
 
