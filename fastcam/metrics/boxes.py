@@ -92,6 +92,18 @@ def levels(maps: Tensor, count: int, quantize: bool) -> tuple[Tensor, Tensor, bo
     return eight, (shares * tops[:, None].cpu()).floor().float().to(maps.device), False
 
 
+def _corners(found: Tensor, boxes: Tensor, maps: Tensor, plus_one: bool) -> tuple[Tensor, Tensor]:
+    """Boxes of pixels and given boxes on equal terms: exclusive far edges, or both as WSOL evaluations cut them."""
+    found = found.double()
+    found[..., 2:] += 1
+    boxes = boxes.to(found)
+    if plus_one:
+        last = found.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1])
+        found[..., 2:] = torch.minimum(found[..., 2:], last)
+        boxes = boxes.trunc()
+    return found, boxes
+
+
 def largest_box_iou(
     maps: Tensor,
     boxes: Tensor,
@@ -114,10 +126,8 @@ def largest_box_iou(
         (B, T) float64. Source: eq. 7 of the survey; threshold and largest component after Zhou 2016.
     """
     found, areas = ops.component_boxes(maps, thresholds, connectivity, relative)
-    found = found.float()
-    if not plus_one:
-        found[..., 2:] += 1
-    iou = box_iou(found[:, :, None], boxes.to(found)[:, None], plus_one).amax(-1)
+    found, boxes = _corners(found, boxes, maps, plus_one)
+    iou = box_iou(found[:, :, None], boxes[:, None], plus_one).amax(-1)
     return iou.masked_fill(areas == 0, 0)
 
 
@@ -134,12 +144,10 @@ def any_box_iou(
     Args and Returns as for `largest_box_iou`. Source: Choe 2020, MaxBoxAccV2.
     """
     found, _, owners = ops.components(maps, thresholds, connectivity, relative)
-    found = found.float()
-    if not plus_one:
-        found[..., 2:] += 1
+    found, boxes = _corners(found, boxes, maps, plus_one)
     best = torch.zeros(len(maps), thresholds.shape[-1], dtype=torch.float64, device=maps.device)
     if len(found):
-        iou = box_iou(found[:, None], boxes.to(found)[owners[:, 0]], plus_one).amax(-1)
+        iou = box_iou(found[:, None], boxes[owners[:, 0]], plus_one).amax(-1)
         flat = owners[:, 0] * best.shape[1] + owners[:, 1]
         best.view(-1).scatter_reduce_(0, flat, iou, "amax")
     return best

@@ -14,7 +14,7 @@ from .batch import Batch
 from .faithfulness import average_drop
 from .localization import center_maps
 from .robustness import cascading_randomization
-from .rows import PixelRows, RoadRows, score_stream, starts
+from .rows import PixelRows, RoadRows, score_stream, shares, starts
 from .sources import Source
 
 
@@ -166,6 +166,9 @@ class Observed:
         if key not in self.batch.known:
             self.batch.known[key] = self.batch.scorer(image)
         return self.score(self.batch.known[key].expand(len(self.explained), -1))
+
+    def _curve_shares(self) -> Tensor | None:
+        return shares(self.batch)
 
     def _deletion_curve(self) -> Tensor | None:
         return self.get("curves")[0]

@@ -35,15 +35,27 @@ def pixel_counts(size: tuple[int, int], steps: int | None = None) -> list[int]:
 
     Args:
         size: (H, W)
-        steps: equal steps, or None for W pixels a step, the last one shorter where it must be (RISE).
+        steps: about so many steps of ceil(HW / steps) pixels, or None for W pixels a step (RISE); the last one is
+            shorter where it must be.
 
     >>> pixel_counts((2, 3)), pixel_counts((2, 3), 4)
-    ([0, 3, 6], [0, 2, 3, 5, 6])
+    ([0, 3, 6], [0, 2, 4, 6])
     """
     pixels = size[0] * size[1]
-    if steps is None:
-        return [*range(0, pixels, size[1]), pixels]
-    return [math.floor(k * pixels / steps + 0.5) for k in range(steps + 1)]
+    return [*range(0, pixels, size[1] if steps is None else math.ceil(pixels / steps)), pixels]
+
+
+def area(scores: Tensor, shares: Tensor) -> Tensor:
+    """Σ (s_k + s_{k+1}) / 2 · (x_{k+1} - x_k): the area under a curve at any points, by trapezoids.
+
+    Args:
+        scores: (B, n + 1)
+        shares: (n + 1,) x, rising.
+
+    Returns:
+        (B,) float64; `auc` where x_k = k / n.
+    """
+    return torch.trapezoid(scores.double(), shares.to(scores.device, torch.float64))
 
 
 def resample(curves: Tensor, points: int = POINTS) -> Tensor:
@@ -65,9 +77,9 @@ class Area(Mean):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(1 + POINTS, **kwargs)
 
-    def update(self, curves: Tensor) -> None:  # type: ignore[override]
-        """Add score curves (B, n + 1)."""
-        areas = auc(curves)
+    def update(self, curves: Tensor, shares: Tensor | None = None) -> None:  # type: ignore[override]
+        """Add score curves (B, n + 1), at equal steps or at `shares` (n + 1,)."""
+        areas = auc(curves) if shares is None else area(curves, shares)
         self.add(torch.cat([areas[:, None], resample(curves)], 1))
 
     def compute(self) -> Tensor:
@@ -79,7 +91,7 @@ class Area(Mean):
 
 @metric(
     "deletion",
-    ("deletion_curve",),
+    ("deletion_curve", "curve_shares"),
     formula="area under the score as pixels go, the map's highest first",
     direction="down",
     paper="Petsiuk 2018, arXiv:1806.07421",
@@ -92,7 +104,7 @@ class Deletion(Area):
 
 @metric(
     "insertion",
-    ("insertion_curve",),
+    ("insertion_curve", "curve_shares"),
     formula="area under the score as pixels come, the map's highest first",
     direction="up",
     paper="Petsiuk 2018, arXiv:1806.07421",

@@ -22,11 +22,16 @@ class Protocol:
         masking: whether images are multiplied by maps "after" normalization (masked pixels become the mean color)
             or "before" it (they become black).
         upsample: how maps reach the images' size: "bilinear", "bicubic" (OpenCV's), or "pillow" (its bicubic).
+        rescale: whether maps are scaled to [0, 1] after that, or at the layer's size before it.
         grid: where coherency and complexity look: at the "image"'s size, or at the "layer"'s.
         drop: "relative", (s - s') / s; "absolute", s - s'; "guarded", (s - s') / (s + 1e-7).
         adcc: "means", the harmonic mean of data-set means, or "images", the mean of each image's.
         steps: points of insertion and deletion after the first, or None for one image row of pixels a step.
-        patches: (rows, columns) that are switched as wholes, or None for single pixels.
+        patch: side in pixels of squares that are switched as wholes, each taking one row and one column of the next
+            along, or None for single pixels.
+        auc: widths under a curve: "steps", all alike and 1 together; "fractions" of the pixels; "points", 1 over
+            their number, so that n of n + 1 count.
+        insertion_first: whether insertion begins with "nothing", or with "one" step done and ends with the image twice.
         insertion_start: "blur" (RISE's kernel), "zero" (the mean color), "mean" (each image's own) or "black".
         deletion_end: the same choice.
         road_percentiles: shares of the pixels that ROAD removes.
@@ -36,7 +41,7 @@ class Protocol:
         thresholds: how many, equally spaced in [0, 1), for `max_box_acc` and `max_box_acc_v2`.
         ious: overlaps that count as a hit in `max_box_acc_v2`.
         quantize: cut maps to 8 bits first, thresholds too.
-        plus_one: count a box's corners as pixels of it when overlaps are measured.
+        plus_one: as WSOL evaluations do: whole corners, the far ones counted as pixels of the box.
         edges: whether the far edges of a box belong to it: "exclusive" or "inclusive".
         tolerance: pixels around an object in which `pointing_game` still hits.
         by_class: average `pointing_game` over classes and not over images.
@@ -52,11 +57,14 @@ class Protocol:
     classes: str = "predicted"
     masking: str = "after"
     upsample: str = "bilinear"
+    rescale: bool = True
     grid: str = "image"
     drop: str = "relative"
     adcc: str = "means"
     steps: int | None = None
-    patches: tuple[int, int] | None = None
+    patch: int | None = None
+    auc: str = "steps"
+    insertion_first: str = "nothing"
     insertion_start: str = "blur"
     deletion_end: str = "zero"
     road_percentiles: tuple[float, ...] = TENTHS
@@ -117,6 +125,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "masking": ("after", "before"),
     "upsample": ("bilinear", "bicubic", "pillow"),
     "grid": ("image", "layer"),
+    "auc": ("steps", "fractions", "points"),
+    "insertion_first": ("nothing", "one"),
     "drop": ("relative", "absolute", "guarded"),
     "adcc": ("means", "images"),
     "insertion_start": ("blur", "zero", "mean", "black"),
@@ -130,15 +140,17 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol(),
-        Protocol("adcc", "Poppi 2021, arXiv:2104.10252, and its code", adcc="images"),
+        Protocol("adcc", "Poppi 2021, arXiv:2104.10252, and its code", adcc="images", rescale=False),
         Protocol(
             "recipro",
             "Byun and Lee 2024, arXiv:2209.14074, and its evaluation code",
             classes="target",
             upsample="pillow",
             grid="layer",
-            steps=49,
-            patches=(7, 7),
+            rescale=False,
+            patch=32,
+            auc="points",
+            insertion_first="one",
             insertion_start="mean",
         ),
         Protocol("rise", "Petsiuk 2018, arXiv:1806.07421, and its code"),
@@ -158,6 +170,7 @@ PROTOCOLS = {
             score="logit",
             drop="guarded",
             steps=20,
+            auc="fractions",
             insertion_start="zero",
         ),
         Protocol("pytorch-grad-cam", "pytorch-grad-cam 1.5", score="logit", drop="absolute", classes="target"),

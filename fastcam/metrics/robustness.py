@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torch.nn.functional import conv2d
 
 from fastcam import ops
 
@@ -68,25 +68,31 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     return pearson(average_ranks(a.flatten(1)), average_ranks(b.flatten(1)))
 
 
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of two maps in [0, 1], Gaussian window 11, σ 1.5.
+def ssim(a: Tensor, b: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
+    """Mean of (2 μ_a μ_b + c_1)(2 σ_ab + c_2) / ((μ_a² + μ_b² + c_1)(σ_a² + σ_b² + c_2)) over Gaussian windows.
 
     Args:
-        a: (B, H, W)
+        a: (B, H, W) in [0, 1]
         b: (B, H, W)
+        size: side of the windows, which lie inside the map; a smaller map takes the largest odd side that fits.
+        sigma: of the windows, in pixels.
 
     Returns:
-        (B,) float64. Source: Wang 2004, by torchmetrics.
+        (B,) float64. Source: Wang 2004, c_1 = 0.01², c_2 = 0.03².
     """
-    if min(a.shape[-2:]) < 6:
-        raise ValueError(
-            f"ssim needs maps of at least 6 x 6 pixels, got {tuple(a.shape[-2:])}; choose another similarity"
-        )
-    value = structural_similarity_index_measure(
-        a[:, None].double(), b[:, None].double(), reduction="none", data_range=1.0
-    )
-    assert isinstance(value, Tensor)
-    return value.reshape(len(a))
+    size = min(size, *((side - 1) // 2 * 2 + 1 for side in a.shape[-2:]))
+    taps = torch.exp(-((torch.arange(size, dtype=torch.float64, device=a.device) - size // 2) ** 2) / (2 * sigma**2))
+    taps = (taps / taps.sum()).view(1, 1, 1, -1)
+
+    def mean(maps: Tensor) -> Tensor:
+        return conv2d(conv2d(maps[:, None], taps), taps.mT)[:, 0]
+
+    x, y = a.double(), b.double()
+    mx, my = mean(x), mean(y)
+    xx, yy, xy = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c, d = 0.01**2, 0.03**2
+    similar = (2 * mx * my + c) * (2 * xy + d) / ((mx**2 + my**2 + c) * (xx + yy + d))
+    return similar.mean((1, 2))
 
 
 SIMILARITIES = {"spearman": spearman, "pearson": pearson, "ssim": ssim}

@@ -54,6 +54,46 @@ def _buffer(images: Tensor) -> Buffer:
     return Buffer(shape, images.dtype, images.device, channels_last=images.shape[1] > 1)
 
 
+def step_counts(size: tuple[int, int], protocol: Protocol) -> list[int]:
+    """How many pixels, or patches, have changed at each point of a curve."""
+    if protocol.patch is None:
+        return pixel_counts(size, protocol.steps)
+    rows, columns = (max(1, side // protocol.patch) for side in size)
+    return list(range(rows * columns + 1))
+
+
+def shares(batch: Batch) -> Tensor | None:
+    """Where the points of a curve stand, as the protocol measures areas; None for equal steps. (n + 1,)"""
+    protocol = batch.protocol
+    if protocol.auc == "steps":
+        return None
+    counts = step_counts((int(batch.images.shape[-2]), int(batch.images.shape[-1])), protocol)
+    if protocol.auc == "fractions":
+        return torch.tensor(counts, dtype=torch.float64) / counts[-1]
+    return torch.arange(len(counts), dtype=torch.float64) / len(counts)
+
+
+def patch_ranks(maps: Tensor, patch: int) -> Tensor:
+    """Ranks of patches for each pixel: the first of those that hold it, each reaching one pixel into the next.
+
+    Args:
+        maps: (B, H, W)
+        patch: side in pixels.
+
+    Returns:
+        (B, H, W) int32
+    """
+    height, width = maps.shape[-2:]
+    rows, columns = max(1, height // patch), max(1, width // patch)
+    ranks = ops.rank_pixels(adaptive_avg_pool2d(maps[:, None], (rows, columns))[:, 0])
+    y, x = ((torch.arange(side, device=maps.device) // patch) for side in (height, width))
+    y, x = y.clamp_max(rows - 1), x.clamp_max(columns - 1)
+    above = torch.where(torch.arange(height, device=maps.device) % patch == 0, (y - 1).clamp_min(0), y)
+    left = torch.where(torch.arange(width, device=maps.device) % patch == 0, (x - 1).clamp_min(0), x)
+    own = torch.minimum(ranks[:, y], ranks[:, above])
+    return torch.minimum(own[:, :, x], own[:, :, left]).contiguous()
+
+
 class PixelRows:
     """Images between two others: pixels change in the order of the map, its highest first.
 
@@ -80,18 +120,16 @@ class PixelRows:
     ) -> None:
         self.images, self.others, self.protocol = images, others, protocol
         size = (int(images.shape[-2]), int(images.shape[-1]))
-        if protocol.patches is None:
-            self.ranks, counts = ops.rank_pixels(maps), pixel_counts(size, protocol.steps)
-        else:
-            self.ranks = ops.rank_pixels(adaptive_avg_pool2d(maps[None], protocol.patches)[0])
-            counts = pixel_counts(protocol.patches, protocol.steps)
+        self.ranks = ops.rank_pixels(maps) if protocol.patch is None else patch_ranks(maps, protocol.patch)
+        counts = step_counts(size, protocol)
         out, start = protocol.deletion_end, protocol.insertion_start
         self.segments: list[tuple[int, str, list[int]]] = []
         for b in range(len(images)):
             if deletion:
                 self.segments.append((b, "deletion", counts[1:-1] if out in CONSTANT else counts[1:]))
             if insertion:
-                self.segments.append((b, "insertion", counts[1:-1] if start in CONSTANT else counts[:-1]))
+                empty = start in CONSTANT or protocol.insertion_first == "one"
+                self.segments.append((b, "insertion", counts[1:-1] if empty else counts[:-1]))
         lengths = [len(counts) for _, _, counts in self.segments]
         self.offsets = torch.tensor([0, *lengths]).cumsum(0).tolist()
         self.image = torch.repeat_interleave(torch.tensor([b for b, _, _ in self.segments]), torch.tensor(lengths))
@@ -135,7 +173,9 @@ class PixelRows:
                 continue
             parts = [torch.stack(found[kind])]
             whole = [before[:, None].to(scores), *parts] if kind == "deletion" else [*parts, before[:, None].to(scores)]
-            if end in CONSTANT:
+            if kind == "insertion" and self.protocol.insertion_first == "one":
+                whole.append(whole[-1])
+            elif end in CONSTANT:
                 last = score_of(self.others[end][:1], end)[:, None].to(scores)
                 whole = [*whole, last] if kind == "deletion" else [last, *whole]
             curves.append(torch.cat(whole, 1))

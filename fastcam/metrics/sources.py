@@ -119,7 +119,7 @@ class Source:
             return
         if any(info.name == "randomization" for info in infos):
             raise ValueError(f"randomization changes a copy of the model: {self.name} must be a CAM, or leave it out")
-        if protocol.grid == "layer" or protocol.upsample != "bilinear":
+        if protocol.grid == "layer" or protocol.upsample != "bilinear" or not protocol.rescale:
             raise ValueError(
                 f"protocol {protocol.name!r} works on maps at the layer's size: {self.name} must be a CAM, or "
                 "choose another protocol"
@@ -156,17 +156,18 @@ def seen(cam: CAM, explanation: Explanation, protocol: Protocol) -> list[Seen]:
     found = []
     for t in range(classes.shape[1]):
         full, small = maps[:, t], None
-        if protocol.grid == "layer" or protocol.upsample != "bilinear":
+        if protocol.grid == "layer" or protocol.upsample != "bilinear" or not protocol.rescale:
             if not isinstance(explanation.raw, Tensor):
                 raise ValueError(f"protocol {protocol.name!r} works on maps of one layer, got {explanation.layer}")
             raw = explanation.raw if explanation.raw.dim() == 4 else explanation.raw[:, None]
             signed = cam.method.clip(cam.options) == "never"
             small = min_max((raw[:, t] if signed else raw[:, t].relu()).float())
-            if protocol.upsample != "bilinear":
+            if protocol.upsample != "bilinear" or not protocol.rescale:
                 # Pillow's bicubic has a = -0.5, which torch takes with antialias only; OpenCV's has a = -0.75.
-                pillow = protocol.upsample == "pillow"
-                size = (full.shape[-2], full.shape[-1])
-                full = min_max(interpolate(small[:, None], size, mode="bicubic", antialias=pillow)[:, 0])
+                mode = "bilinear" if protocol.upsample == "bilinear" else "bicubic"
+                size, pillow = (full.shape[-2], full.shape[-1]), protocol.upsample == "pillow"
+                full = interpolate(small[:, None], size, mode=mode, antialias=pillow)[:, 0]
+                full = min_max(full) if protocol.rescale else full
         found.append(Seen(full, small, explanation.logits, classes[:, t], explanation.cost))
     return found
 

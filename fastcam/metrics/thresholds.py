@@ -109,7 +109,8 @@ def pixel_histograms(maps: Tensor, masks: Tensor, bins: int = 1000) -> Tensor:
     Returns:
         (B, 2, bins) float64: on the object, off it.
     """
-    index = (maps.flatten(1).double() * bins).floor().long().clamp(0, bins - 1)
+    edges = torch.arange(1, bins, dtype=torch.float64, device=maps.device) / bins
+    index = torch.bucketize(maps.flatten(1).double(), edges, right=True)
     on = masks.flatten(1).to(maps.device)
     counts = torch.zeros(len(maps), 2 * bins, dtype=torch.float64, device=maps.device)
     counts.scatter_add_(1, index + torch.where(on, 0, bins), torch.ones_like(index, dtype=torch.float64))
