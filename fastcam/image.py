@@ -12,8 +12,9 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLORMAPS",
+    "Placement",
     "Preprocess",
     "colorize",
     "colormap",
     "overlay",
     "panel",
+    "place",
     "preprocess",
     "read",
     "save",
@@ -45,14 +48,15 @@ MAX_RESIZED = 2**26
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, TypeError)
 
 
-def read(path: str | os.PathLike[str]) -> Tensor:
+def read(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Tensor:
     """Reads a picture as 8-bit RGB, turned upright by its EXIF tag.
 
     Gray, palette, CMYK, 16-bit and floating-point pictures are converted, transparent ones laid on white;
     of an animation this is the first frame.
 
     Args:
-        path: a JPEG, PNG, WebP, GIF, TIFF, BMP … file.
+        source: a JPEG, PNG, WebP, GIF, TIFF, BMP … file, or the bytes of one.
+        name: what errors call the picture; the path when None.
 
     Returns:
         (H, W, 3) uint8.
@@ -62,43 +66,49 @@ def read(path: str | os.PathLike[str]) -> Tensor:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    path = Path(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise ValueError(f"cannot read {str(path)!r}: {found}; give the path of a picture")
-    size = path.stat().st_size
+    name = repr(name or ("the picture" if isinstance(source, bytes) else str(source)))
+    if not isinstance(source, bytes):
+        source = Path(source)
+        if not source.is_file():
+            found = "a folder" if source.is_dir() else "no such file"
+            raise ValueError(f"cannot read {name}: {found}; give the path of a picture")
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size == 0:
-        raise ValueError(f"cannot read {str(path)!r}: the file is empty; give a picture")
+        raise ValueError(f"cannot read {name}: the file is empty; give a picture")
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.seek(0)
             image.load()
-            return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image), path)))
+            return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image), name)))
     except UnidentifiedImageError:
-        with path.open("rb") as file:
-            start = file.read(16)
         raise ValueError(
-            f"cannot read {str(path)!r}: not a picture Pillow knows ({size} bytes, starting with {start!r}); "
+            f"cannot read {name}: not a picture Pillow knows ({size} bytes, starting with {_start(source)!r}); "
             "convert it to JPEG or PNG"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
-            f"cannot read {str(path)!r}: {error} Shrink the picture, or raise PIL.Image.MAX_IMAGE_PIXELS if "
-            "you trust it"
+            f"cannot read {name}: {error} Shrink the picture, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         ) from None
     except PermissionError:
-        raise ValueError(f"cannot read {str(path)!r}: permission denied; make the file readable") from None
+        raise ValueError(f"cannot read {name}: permission denied; make the file readable") from None
     except DAMAGED as error:
-        if isinstance(error, ValueError) and str(path) in str(error):
+        if isinstance(error, ValueError) and name in str(error):
             raise
-        raise ValueError(f"cannot read {str(path)!r}: damaged picture ({error}); save it again") from error
+        raise ValueError(f"cannot read {name}: damaged picture ({error}); save it again") from error
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _start(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:16]
+    with source.open("rb") as file:
+        return file.read(16)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_bytes(np.asarray(image), path)).convert("RGB")
+        return Image.fromarray(_to_bytes(np.asarray(image), name)).convert("RGB")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         # convert("RGB") alone would show whatever colors lie hidden under transparent pixels.
         image = image.convert("RGBA")
@@ -106,13 +116,13 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_bytes(values: np.ndarray, path: Path) -> np.ndarray:
+def _to_bytes(values: np.ndarray, name: str) -> np.ndarray:
     """Scales gray values by the range of their type, never by the picture's own range."""
     low, high = float(values.min()), float(values.max())
     top = 1.0 if values.dtype.kind == "f" and high <= 1 else 255.0 if values.dtype.kind == "f" else 65535.0
     if not (low >= 0 and high <= top):
         raise ValueError(
-            f"cannot read {str(path)!r}: gray values from {low:g} to {high:g} in a {values.dtype} picture, "
+            f"cannot read {name}: gray values from {low:g} to {high:g} in a {values.dtype} picture, "
             f"expected 0 to {top:g}; save it as 8-bit"
         )
     return np.rint(values * (255 / top)).astype(np.uint8)
@@ -190,6 +200,49 @@ def _pair(sides: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (sides, sides) if isinstance(sides, int) else sides
 
 
+class Placement(NamedTuple):
+    """Where a picture comes to lie in the model's input: resized as a whole, then cut.
+
+    Attributes:
+        resized: (h, w) of the picture after resizing.
+        crop: (h, w) of the model's input.
+        top: first row of the crop in the resized picture.
+        left: first column of the crop in the resized picture.
+    """
+
+    resized: tuple[int, int]
+    crop: tuple[int, int]
+    top: int
+    left: int
+
+
+def place(size: tuple[int, int], settings: Preprocess = Preprocess()) -> Placement:
+    """What `preprocess` does with a picture of a size, without the picture.
+
+    Args:
+        size: (H, W) of the picture, above 0.
+        settings: what the model wants.
+
+    Raises:
+        ValueError: a picture smaller than the crop or far too long.
+    """
+    height, width = size
+    if isinstance(settings.size, int):
+        long = int(settings.size * max(size) / min(size))
+        target = (settings.size, long) if height <= width else (long, settings.size)
+    else:
+        target = settings.size or (height, width)
+    if target[0] * target[1] > MAX_RESIZED:
+        raise ValueError(
+            f"a picture of {height} x {width} pixels would be resized to {target[0]} x {target[1]}; "
+            "crop it to a less extreme shape"
+        )
+    crop = _pair(settings.crop) or target
+    if crop[0] > target[0] or crop[1] > target[1]:
+        raise ValueError(f"a picture of {height} x {width} pixels is smaller than the crop {crop}; set `size`")
+    return Placement(target, crop, round((target[0] - crop[0]) / 2), round((target[1] - crop[1]) / 2))
+
+
 def preprocess(picture: Tensor, settings: Preprocess = Preprocess()) -> tuple[Tensor, Tensor]:
     """Resizes, crops and normalizes a picture; also gives the crop itself, which the map fits exactly.
 
@@ -209,26 +262,11 @@ def preprocess(picture: Tensor, settings: Preprocess = Preprocess()) -> tuple[Te
     from PIL import Image
 
     require_picture("picture", picture, 3)
-    height, width = picture.shape[:2]
-    if isinstance(settings.size, int):
-        short, long = sorted((height, width))
-        sides = (settings.size, int(settings.size * long / short))
-        target = sides if height <= width else sides[::-1]
-    else:
-        target = settings.size or (height, width)
-    if target[0] * target[1] > MAX_RESIZED:
-        raise ValueError(
-            f"a picture of {height} x {width} pixels would be resized to {target[0]} x {target[1]}; "
-            "crop it to a less extreme shape"
-        )
-    crop = _pair(settings.crop) or target
-    if crop[0] > target[0] or crop[1] > target[1]:
-        raise ValueError(f"a picture of {height} x {width} pixels is smaller than the crop {crop}; set `size`")
-    if target != (height, width):
+    target, crop, top, left = place((picture.shape[0], picture.shape[1]), settings)
+    if target != picture.shape[:2]:
         image = Image.fromarray(picture.cpu().contiguous().numpy())
         image = image.resize((target[1], target[0]), Image.Resampling[settings.interpolation.upper()])
         picture = torch.from_numpy(np.array(image)).to(picture.device)
-    top, left = round((target[0] - crop[0]) / 2), round((target[1] - crop[1]) / 2)
     picture = picture[top : top + crop[0], left : left + crop[1]].contiguous()
     mean, std = picture.new_tensor([settings.mean, settings.std], dtype=torch.float32)
     return ((picture / 255 - mean) / std).permute(2, 0, 1).contiguous(), picture
