@@ -5,7 +5,7 @@
 ['box_iou', 'max_box_acc', 'max_box_acc_v2']
 """
 
-from .boxes import any_box_iou, box_iou, largest_box_iou, pad_boxes
+from .boxes import box_iou, max_box_iou, max_component_iou, pad_boxes
 from .complexity import ADCC, Coherency, Complexity, Sparseness, adcc, coherency, complexity, pearson, sparseness
 from .evaluation import Evaluation
 from .faithfulness import (
@@ -70,7 +70,6 @@ __all__ = [
     "Sparseness",
     "WinRate",
     "adcc",
-    "any_box_iou",
     "auc",
     "average_drop",
     "average_drop_in_deletion",
@@ -83,8 +82,9 @@ __all__ = [
     "complexity",
     "energy_pointing_game",
     "increase_in_confidence",
-    "largest_box_iou",
     "list_metrics",
+    "max_box_iou",
+    "max_component_iou",
     "max_sensitivity",
     "pad_boxes",
     "pearson",

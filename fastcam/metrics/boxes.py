@@ -41,6 +41,11 @@ def pad_boxes(boxes: Sequence[Tensor | Sequence[Sequence[float]]] | Tensor, imag
     return padded
 
 
+def one_at_least(boxes: Tensor) -> Tensor:
+    """Boxes (B, N, 4) with a box that holds nothing where N is 0."""
+    return boxes if boxes.shape[1] else boxes.new_tensor(NOTHING).repeat(len(boxes), 1, 1)
+
+
 def box_iou(a: Tensor, b: Tensor, plus_one: bool = False) -> Tensor:
     """|a ∩ b| / |a ∪ b| of boxes.
 
@@ -96,7 +101,7 @@ def _corners(found: Tensor, boxes: Tensor, maps: Tensor, plus_one: bool) -> tupl
     """Boxes of pixels and given boxes on equal terms: exclusive far edges, or both as WSOL evaluations cut them."""
     found = found.double()
     found[..., 2:] += 1
-    boxes = boxes.to(found)
+    boxes = one_at_least(boxes).to(found)
     if plus_one:
         last = found.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1])
         found[..., 2:] = torch.minimum(found[..., 2:], last)
@@ -104,7 +109,7 @@ def _corners(found: Tensor, boxes: Tensor, maps: Tensor, plus_one: bool) -> tupl
     return found, boxes
 
 
-def largest_box_iou(
+def max_box_iou(
     maps: Tensor,
     boxes: Tensor,
     thresholds: Tensor,
@@ -131,7 +136,7 @@ def largest_box_iou(
     return iou.masked_fill(areas == 0, 0)
 
 
-def any_box_iou(
+def max_component_iou(
     maps: Tensor,
     boxes: Tensor,
     thresholds: Tensor,
@@ -141,7 +146,7 @@ def any_box_iou(
 ) -> Tensor:
     """The best IoU of any component's box above each threshold with any of an image's boxes.
 
-    Args and Returns as for `largest_box_iou`. Source: Choe 2020, MaxBoxAccV2.
+    Args and Returns as for `max_box_iou`. Source: Choe 2020, MaxBoxAccV2.
     """
     found, _, owners = ops.components(maps, thresholds, connectivity, relative)
     found, boxes = _corners(found, boxes, maps, plus_one)

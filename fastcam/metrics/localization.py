@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastcam import ops
 
-from .boxes import has_box, largest_box_iou
+from .boxes import has_box, max_box_iou, one_at_least
 from .mean import Mean
 from .registry import metric
 
@@ -41,20 +41,18 @@ def energy_pointing_game(
         edges: whether the far edges of a box belong to it: "exclusive" or "inclusive".
 
     Returns:
-        (B,) float64, 0 for a map without energy, NaN without an object. Source: Wang 2020, arXiv:1910.01279.
+        (B,) float64, 0 for a map without energy. Source: Wang 2020, arXiv:1910.01279.
 
     >>> energy_pointing_game(torch.tensor([[[1.0, 0.0], [2.0, 1.0]]]), torch.tensor([[[0.0, 0.0, 1.0, 2.0]]]))
     tensor([0.7500], dtype=torch.float64)
     """
     if boxes is None and masks is not None:
-        m, known = maps.double().flatten(1), masks.flatten(1).any(1)
+        m = maps.double().flatten(1)
         inside, total = (m * masks.flatten(1)).sum(1), m.sum(1)
     else:
         boxes = _boxes(boxes)
         inside, total = ops.energy_in_boxes(maps, boxes.to(maps.device, torch.float32), edges)
-        known = has_box(boxes).to(maps.device)
-    share = (inside / total.masked_fill(total == 0, 1)).masked_fill(total == 0, 0)
-    return share.masked_fill(~known, torch.nan)
+    return (inside / total.masked_fill(total == 0, 1)).masked_fill(total == 0, 0)
 
 
 def pointing_game(
@@ -69,7 +67,7 @@ def pointing_game(
         tolerance: pixels; 0 asks for a point on the object itself.
 
     Returns:
-        (B,) float64, 0 or 1, NaN without an object. Source: Zhang 2016, arXiv:1608.00507; 15 pixels.
+        (B,) float64, 0 or 1. Source: Zhang 2016, arXiv:1608.00507; 15 pixels.
 
     >>> pointing_game(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), torch.tensor([[[0.0, 0.0, 1.0, 2.0]]]))
     tensor([0.], dtype=torch.float64)
@@ -77,29 +75,35 @@ def pointing_game(
     height, width = maps.shape[-2:]
     flat = maps.flatten(1)
     index = torch.arange(flat.shape[1], device=maps.device)
-    first = torch.where(flat == flat.amax(1, keepdim=True), index, flat.shape[1]).amin(1).clamp_max(flat.shape[1] - 1)
+    top = flat.nan_to_num(-torch.inf).amax(1, keepdim=True)
+    first = torch.where(flat == top, index, flat.shape[1]).amin(1).clamp_max(flat.shape[1] - 1)
     y, x = first // width, first % width
     if masks is not None:
         rows, columns = (torch.arange(n, device=maps.device) for n in (height, width))
         square = (rows[None, :, None] - y[:, None, None]) ** 2 + (columns[None, None] - x[:, None, None]) ** 2
         distance = square.double().sqrt().masked_fill(~masks.to(maps.device), torch.inf).flatten(1).amin(1)
-        known = masks.flatten(1).any(1)
     else:
         boxes = _boxes(boxes)
         b, point = boxes.to(maps.device).double(), torch.stack([x, y], 1)[:, None]
-        low, high = b[..., :2].ceil(), b[..., 2:].ceil() - 1
+        last = b.new_tensor([width - 1, height - 1])
+        low, high = b[..., :2].ceil().clamp_min(0), torch.minimum(b[..., 2:].ceil() - 1, last)
         gap = torch.maximum(low - point, point - high).clamp_min(0)
         empty = ~(high >= low).all(-1)
         distance = gap.norm(dim=-1).masked_fill(empty, torch.inf).amin(1)
-        known = has_box(boxes).to(maps.device)
     hit = distance < tolerance if tolerance > 0 else distance == 0
-    return hit.double().masked_fill(~known, torch.nan)
+    return (hit & flat.isfinite().any(1)).double()
 
 
 def _boxes(boxes: Tensor | None) -> Tensor:
     if boxes is None:
         raise ValueError("neither boxes nor masks given; give boxes (B, N, 4) or masks (B, H, W)")
-    return boxes
+    return one_at_least(boxes)
+
+
+def _unless_there(values: Tensor, boxes: Tensor | None, masks: Tensor | None) -> Tensor:
+    """NaN for images without an object."""
+    known = has_box(_boxes(boxes)) if masks is None else masks.flatten(1).any(1)
+    return values.masked_fill(~known.to(values.device), torch.nan)
 
 
 def _unless_boxed(values: Tensor, boxes: Tensor) -> Tensor:
@@ -130,7 +134,8 @@ class EnergyPointingGame(Mean):
 
     def values(self, maps: Tensor, boxes: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
         """(B,)"""
-        return energy_pointing_game(maps, boxes, masks, self.edges)
+        values = energy_pointing_game(maps, boxes, masks, self.edges)
+        return _unless_there(values, boxes, masks if boxes is None else None)
 
 
 @metric(
@@ -167,7 +172,7 @@ class PointingGame(Mean):
         classes: Tensor | None = None,
     ) -> None:
         """Add a batch."""
-        hits = pointing_game(maps, boxes, masks, self.tolerance).to(self.total)
+        hits = _unless_there(pointing_game(maps, boxes, masks, self.tolerance), boxes, masks).to(self.total)
         if classes is None:
             classes = torch.zeros(len(hits), dtype=torch.long)
         classes = classes.to(self.total.device)
@@ -213,7 +218,7 @@ class BoxIoU(Mean):
 
     def values(self, maps: Tensor, boxes: Tensor) -> Tensor:
         """(B,)"""
-        return _unless_boxed(largest_box_iou(maps, boxes, *self.settings)[:, 0], boxes)
+        return _unless_boxed(max_box_iou(maps, boxes, *self.settings)[:, 0], boxes)
 
 
 @metric(
@@ -244,7 +249,7 @@ class LocalizationAccuracy(Mean):
 
     def values(self, maps: Tensor, boxes: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """(B, 3): top-1, top-5, label given."""
-        found = (largest_box_iou(maps, boxes, *self.settings)[:, 0] >= 0.5).to(logits.device)
+        found = (max_box_iou(maps, boxes, *self.settings)[:, 0] >= 0.5).to(logits.device)
         best = logits.topk(min(5, logits.shape[1]), 1).indices == target[:, None].to(logits.device)
         return _unless_boxed(torch.stack([found & best[:, 0], found & best.any(1), found], 1).double(), boxes)
 

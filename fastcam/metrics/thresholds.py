@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .boxes import any_box_iou, has_box, largest_box_iou, levels, quantized
+from .boxes import has_box, levels, max_box_iou, max_component_iou, quantized
 from .mean import Mean
 from .registry import metric
 
@@ -42,7 +42,7 @@ class Curve(Mean):
         maps: Tensor, boxes: Tensor, thresholds: Tensor, connectivity: int, relative: bool, plus_one: bool
     ) -> Tensor:
         """(B, T) IoU."""
-        return largest_box_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
+        return max_box_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
 
     def update(self, maps: Tensor, boxes: Tensor) -> None:  # type: ignore[override]
         """Add a batch: (B, H, W), (B, N, 4)."""
@@ -95,7 +95,7 @@ class MaxBoxAccV2(Curve):
         maps: Tensor, boxes: Tensor, thresholds: Tensor, connectivity: int, relative: bool, plus_one: bool
     ) -> Tensor:
         """(B, T) IoU."""
-        return any_box_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
+        return max_component_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
 
 
 def pixel_histograms(maps: Tensor, masks: Tensor, bins: int = 1000) -> Tensor:
