@@ -1,0 +1,251 @@
+"""The unit of work: a fixed run of samples, whose result is one file that is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+SETTINGS = "settings.json"
+MADE = re.compile(r"\d{6,}\.pt|settings\.json|\.(\d{6,}\.pt|settings\.json)\.\d+\.part|lock")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which samples are computed together; it does not depend on how many workers there are.
+
+    Attributes:
+        samples: indices in the data set, in its order.
+        size: samples of a shard; the last one may have fewer.
+    """
+
+    samples: Sequence[int]
+    size: int
+
+    def __len__(self) -> int:
+        """How many shards there are."""
+        return -(-len(self.samples) // self.size)
+
+    def shard(self, number: int) -> list[int]:
+        """The samples of one shard."""
+        return list(self.samples[number * self.size : (number + 1) * self.size])
+
+
+@dataclass
+class Result:
+    """What one shard gives.
+
+    Attributes:
+        shard: its number.
+        images: how many pictures were evaluated.
+        columns: by name, one entry for each row (an image by a method): a list, or a float64 tensor (rows,) or
+            (rows, n).
+        states: sums that metrics keep.
+        problems: pictures that could not be evaluated, {"file", "reason"} each.
+        cost: seconds, forwards and the machine they ran on, see `Worker`.
+    """
+
+    shard: int
+    images: int
+    columns: dict[str, Any]
+    states: dict[str, Tensor]
+    problems: list[dict[str, str]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """As bytes, which `unpack` reads without executing anything in them."""
+        buffer = io.BytesIO()
+        torch.save(vars(self), buffer)
+        return buffer.getvalue()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Result:
+        """What `pack` made.
+
+        Raises:
+            ValueError: other bytes.
+        """
+        try:
+            return cls(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError, OSError) as error:
+            raise ValueError(f"not the result of a shard ({str(error).splitlines()[0]})") from None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that others see as a whole or not at all, also after a power cut.
+
+    Args:
+        path: replaced where it exists.
+        data: what it holds.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # not every file system has folders that can be synced
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def check_folder(folder: Path, size: int) -> None:
+    """Makes a folder and proves that results can be written into it.
+
+    Args:
+        folder: may exist.
+        size: bytes that will be written.
+
+    Raises:
+        ValueError: it is a file, cannot be written, or its disk is too full.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file; give a folder, which may be new")
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(probe, b"fastcam" * 1024)
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be written ({error.strerror}); give another folder") from None
+    if free < size:
+        raise ValueError(
+            f"--out {folder} has {free / 2**20:,.0f} MB left and the results take about {size / 2**20:,.0f} MB; "
+            "make room, or give a folder on another disk"
+        )
+
+
+class Store:
+    """The folder of a run's shards; one run at a time may write into it.
+
+    Args:
+        folder: made when it is opened.
+        settings: everything that decides the numbers, as JSON can hold it.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.settings = json.loads(json.dumps(settings))
+        self._lock: IO[bytes] | None = None
+
+    def open(self, overwrite: bool = False) -> None:
+        """Takes the folder: what is in it stays where it was computed with these settings.
+
+        Args:
+            overwrite: remove what another run left there.
+
+        Raises:
+            ValueError: it holds results of other settings, or another run is writing into it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._take()
+        try:
+            if overwrite:
+                self._clear(MADE.fullmatch)
+            self._clear(lambda name: name.endswith(".part") and MADE.fullmatch(name))
+            path = self.folder / SETTINGS
+            if path.exists():
+                self._compare(json.loads(path.read_text("utf-8")))
+            else:
+                write_whole(path, json.dumps(self.settings, indent=2).encode())
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            return
+        self._lock = (self.folder / "lock").open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process, however it ends
+        except BlockingIOError:
+            self.close()
+            raise ValueError(
+                f"another run is writing into {self.folder.parent}; wait for it, or give another --out"
+            ) from None
+
+    def _clear(self, chosen: Any) -> None:
+        for path in self.folder.iterdir():
+            if path.name != "lock" and chosen(path.name):
+                path.unlink()
+
+    def _compare(self, found: dict[str, Any]) -> None:
+        names = [name for name in {**found, **self.settings} if found.get(name) != self.settings.get(name)]
+        if names:
+            shown = "; ".join(f"{name} {_change(found.get(name), self.settings.get(name))}" for name in names[:4])
+            raise ValueError(
+                f"{self.folder.parent} holds results of other settings ({shown}); give another --out, or --overwrite"
+            )
+
+    def close(self) -> None:
+        """Lets others have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def path(self, shard: int) -> Path:
+        """Where a shard's result lies."""
+        return self.folder / f"{shard:06d}.pt"
+
+    def done(self) -> list[int]:
+        """The shards that need not be computed any more, rising."""
+        names = (path.name for path in self.folder.iterdir())
+        return sorted(int(name.removesuffix(".pt")) for name in names if re.fullmatch(r"\d{6,}\.pt", name))
+
+    def missing(self, plan: Plan) -> list[int]:
+        """The shards still to compute, rising; a file that a failing disk has damaged is one of them."""
+        found = []
+        for shard in self.done():
+            with contextlib.suppress(ValueError):
+                self.read(shard)
+                found.append(shard)
+        return sorted(set(range(len(plan))) - set(found))
+
+    def write(self, result: Result) -> None:
+        """Keeps a result."""
+        write_whole(self.path(result.shard), result.pack())
+
+    def read(self, shard: int) -> Result:
+        """The result of a shard.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        path = self.path(shard)
+        try:
+            return Result.unpack(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; remove it and start again") from None
+
+    def results(self, shards: Sequence[int]) -> Iterator[Result]:
+        """The results of shards, in the order given: sums over them do not depend on who computed what."""
+        return map(self.read, shards)
+
+
+def _change(before: Any, after: Any) -> str:
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        return ", ".join(f"{name} {_change(before.get(name), after.get(name))}" for name in names[:3])
+    short = [text if len(text) <= 40 else f"{text[:37]}..." for text in (str(before), str(after))]
+    return f"{short[0]} -> {short[1]}"

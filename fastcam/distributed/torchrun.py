@@ -1,0 +1,79 @@
+"""Processes that torchrun started: each takes its share of the shards, torchmetrics adds up the states."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+T = TypeVar("T")
+# One process may have far more to do than another: it is torchrun that notices when one of them has died.
+PATIENCE = datetime.timedelta(days=30)
+
+
+def launched() -> bool:
+    """Whether this process is one of several that torchrun started."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def device() -> str | None:
+    """The GPU of this process, or None where there are none."""
+    gpus = torch.cuda.device_count()
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}" if gpus else None
+
+
+@contextlib.contextmanager
+def group() -> Iterator[None]:
+    """Joins the processes: gloo for tensors on the CPU, NCCL for those on GPUs."""
+    if distributed.is_initialized():
+        yield
+        return
+    gpus = torch.cuda.is_available() and distributed.is_nccl_available()
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, 0 for the one that prints."""
+    return distributed.get_rank()
+
+
+def mine(shards: Sequence[int]) -> list[int]:
+    """The shards of this process: every WORLD_SIZE-th."""
+    return list(shards[distributed.get_rank() :: distributed.get_world_size()])
+
+
+def agree(work: Callable[[], T]) -> T:
+    """What the first process makes, in all of them; where it fails, all of them end.
+
+    Args:
+        work: runs in the first process only; what it gives is pickled.
+
+    Raises:
+        SystemExit: in the others, where the first process raised.
+    """
+    found: list[tuple[bool, T | None]] = [(False, None)]
+    if distributed.get_rank() == 0:
+        try:
+            found = [(True, work())]
+        except BaseException:
+            distributed.broadcast_object_list(found)
+            raise
+    distributed.broadcast_object_list(found)
+    made, value = found[0]
+    if not made:
+        raise SystemExit(2)
+    return value  # type: ignore[return-value]
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    distributed.barrier()
