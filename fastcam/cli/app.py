@@ -151,6 +151,66 @@ def explain(
     raise typer.Exit(explain.run(arguments.find_pictures(images), job, as_json))
 
 
+@app.command()
+def evaluate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder of class folders, annotations.json, COCO JSON, ILSVRC or WSOL folder, WebDataset, Parquet.",
+            show_default=False,
+        ),
+    ],
+    model: Model = None,
+    weights: Weights = None,
+    methods: Annotated[list[str], typer.Option("--methods", "--method", help=PATTERNS)] = ["gradcam"],  # noqa: B006
+    metrics: Annotated[list[str], typer.Option("--metrics", "--metric", help=f"{PATTERNS} See fastcam metrics.")] = [  # noqa: B006
+        "all"
+    ],
+    protocol: Annotated[str, typer.Option(help="What papers and libraries disagree on, by name.")] = "paper",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="NAME=VALUE", help="Of the methods that have it, or of the protocol."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-evaluation"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pictures (default: all).")] = None,
+    layer: Layer = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Class that faithfulness explains: predicted, label, or a class number for everything."),
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Of the data set (default: seen from its files).")] = None,
+    split: Annotated[str | None, typer.Option(help="Of the data set, where it has several.")] = None,
+    class_index: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File that says which class has which number."),
+    ] = None,
+    resize: Annotated[
+        str, typer.Option(help="crop: as the model's pictures; warp: the whole picture to exactly the crop's size.")
+    ] = "crop",
+    crop: Crop = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one forward.")] = 16,
+    shard_size: Annotated[int, typer.Option(min=1, help="Pictures computed and kept together.")] = 16,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Of masked forwards above the bare one, such as 512MB (default: 256MB).")
+    ] = None,
+    device: Device = None,
+    precision: Precision = "float32",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Actors of --ray (default: one a GPU); else threads that read pictures.")
+    ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Compute on Ray, started on this machine unless --ray-address is given.")
+    ] = False,
+    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray, such as auto or ray://head:10001.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate methods on a data set; the same command goes on where a run was stopped."""
+
+
 def _triple(text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(number) for number in text.split(",")) if text else None

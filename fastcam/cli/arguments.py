@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import glob
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def find_options(settings: Sequence[str], methods: Sequence[str]) -> dict[str, d
     """Which of the `name=value` settings go to which method: to each that has such an option.
 
     Args:
-        settings: such as ["samples=10", "variant=official"].
+        settings: such as ["samples=10", "variant=official", "sscam.seed=3"].
         methods: method names.
 
     Returns:
@@ -69,17 +69,61 @@ def find_options(settings: Sequence[str], methods: Sequence[str]) -> dict[str, d
     options: dict[str, dict[str, Any]] = {method: {} for method in methods}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        takers = [method for method in methods if name in METHODS[method].options]
+        only, dot, option = name.rpartition(".")
+        takers = [m for m in methods if option in METHODS[m].options and (not dot or m == only)]
         if not equals or not takers:
             known = sorted({option for method in methods for option in METHODS[method].options})
             raise ValueError(
                 f"--option {setting!r}: expected name=value with an option of {', '.join(methods)}: "
                 f"{', '.join(known) or 'they have none'}"
             )
-        try:
-            value: Any = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
         for method in takers:
-            options[method][name] = value
+            options[method][option] = _value(text)
     return options
+
+
+def split_options(
+    settings: Sequence[str], methods: Sequence[str], protocol: Collection[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Which of the `name=value` settings go to which method, and which change the protocol.
+
+    Args:
+        settings: such as ["samples=10", "steps=20", "protocol.score=logit", "reciprocam.score=logit"].
+        methods: method names.
+        protocol: names of its options.
+
+    Returns:
+        Options by method name, as `find_options` gives them, and those of the protocol.
+
+    Raises:
+        ValueError: not of that form, an option that neither has, or one that both have.
+    """
+    own, rest = {}, []
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        plain = name.removeprefix("protocol.")
+        takers = [method for method in methods if name in METHODS[method].options]
+        if plain not in protocol or not equals:
+            if not takers and "." not in name:
+                known = sorted({*protocol, *(option for method in methods for option in METHODS[method].options)})
+                near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or known
+                raise ValueError(
+                    f"--option {setting!r}: expected name=value with an option of the methods or the protocol; "
+                    f"nearest: {', '.join(near)}"
+                )
+            rest.append(setting)
+        elif takers and plain == name:
+            raise ValueError(
+                f"--option {setting!r}: {', '.join(takers)} and the protocol have it; "
+                f"write {takers[0]}.{name}= or protocol.{name}="
+            )
+        else:
+            own[plain] = _value(text)
+    return find_options(rest, methods), own
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

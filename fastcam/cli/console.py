@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -54,18 +63,34 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = ""
     return made
 
 
-def progress(hidden: bool = False) -> Progress:
+class Rate(ProgressColumn):
+    """How many a second, over all that this run has done; two digits are enough."""
+
+    def render(self, task: Task) -> Text:
+        """Of one bar."""
+        done = task.completed - task.fields.get("before", 0)
+        if not done or not task.elapsed:
+            return Text("")
+        rate = done / task.elapsed
+        return Text(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+
+
+def progress(hidden: bool = False, long: bool = False) -> Progress:
     """A progress bar on standard error, where that is a terminal.
 
     Args:
         hidden: show none.
+        long: say how many a second, and the time left. A task whose work was partly done before has a field
+            `before`, how much.
     """
     out = console(stderr=True)
+    outlook = (Rate(), TimeRemainingColumn(), TextColumn("left")) if long else ()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *outlook,
         console=out,
         transient=True,
         disable=hidden or not out.is_terminal,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastcam.distributed.gather import Gathered, gather
 from fastcam.distributed.identity import digest, machine
-from fastcam.distributed.shards import Plan, Result, Store, check_folder, write_whole
+from fastcam.distributed.shards import Plan, Result, Store, check_folder, whole, write_whole
 from fastcam.distributed.work import Job, Recipe, Worker
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "digest",
     "gather",
     "machine",
+    "whole",
     "write_whole",
 ]

@@ -82,18 +82,20 @@ class Result:
             raise ValueError(f"not the result of a shard ({str(error).splitlines()[0]})") from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that others see as a whole or not at all, also after a power cut.
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file that others see as a whole or not at all, also after a power cut.
 
     Args:
-        path: replaced where it exists.
-        data: what it holds.
+        path: replaced, where it exists, once the block has ended well.
+
+    Yields:
+        Where to write meanwhile, in the same folder.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
+        yield part
+        with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
@@ -105,6 +107,17 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file as a whole or not at all, see `whole`.
+
+    Args:
+        path: replaced where it exists.
+        data: what it holds.
+    """
+    with whole(path) as part:
+        part.write_bytes(data)
 
 
 def check_folder(folder: Path, size: int) -> None:
@@ -203,6 +216,10 @@ class Store:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def exists(self) -> bool:
+        """Whether some process has opened it, seen from this one."""
+        return (self.folder / SETTINGS).exists()
 
     def path(self, shard: int) -> Path:
         """Where a shard's result lies."""
