@@ -9,6 +9,19 @@ import typer
 from typer.core import TyperGroup
 
 from fastcam.cli.console import error
+from fastcam.cli.options import (
+    DATA,
+    PATTERNS,
+    AsJson,
+    Crop,
+    Device,
+    Layer,
+    MaybeAddress,
+    Model,
+    Option,
+    Precision,
+    Weights,
+)
 
 
 class Reporting(TyperGroup):
@@ -36,23 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="timm:NAME, torchvision:NAME, FILE.pt2 or package.module:callable "
-        "(default: EfficientNet-Lite0, ImageNet).",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(help="A .pt, .pth, .safetensors or .npz file, or 'random' (default: the model's pretrained ones)."),
-]
-Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0 (default: a GPU if there is one).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Crop = Annotated[int | None, typer.Option(min=1, help="Side of the center crop in pixels (default: the model's).")]
 
 
 def _version(wanted: bool) -> None:
@@ -100,9 +96,7 @@ def explain(
         list[str] | None,
         typer.Option("--option", "-O", metavar="NAME=VALUE", help="Of the methods that have it."),
     ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Name, or several separated by commas to fuse (default: the last map).")
-    ] = None,
+    layer: Layer = None,
     target: Annotated[
         str | None, typer.Option(help="Class number, class name, or top3 (default: the predicted class).")
     ] = None,
@@ -112,7 +106,7 @@ def explain(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-out"),
     device: Device = None,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    precision: Precision = "float32",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Masked pictures in one forward (default: as many as run well).")
     ] = None,
@@ -142,73 +136,72 @@ def explain(
         model, weights, device,
         size=size, crop=crop, interpolation=interpolation, mean=_triple(mean), std=_triple(std),
     )  # fmt: skip
-    layers = layer.split(",") if layer and "," in layer else layer
     batch = batch_size or loaded.batch or "auto"
     cams = {
-        name: CAM(loaded.model, name, layers, batch_size=batch, precision=precision, **options[name]) for name in found
+        name: CAM(loaded.model, name, _layers(layer), batch_size=batch, precision=precision, **options[name])
+        for name in found
     }
     job = explain.Job(loaded, cams, wanted, class_names, out, colors, alpha)
     raise typer.Exit(explain.run(arguments.find_pictures(images), job, as_json))
 
 
-@app.command()
+@app.command(cls=MaybeAddress)
 def evaluate(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="Folder of class folders, annotations.json, COCO JSON, ILSVRC or WSOL folder, WebDataset, Parquet.",
-            show_default=False,
-        ),
-    ],
+    data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=DATA)],
     model: Model = None,
     weights: Weights = None,
-    methods: Annotated[list[str], typer.Option("--methods", "--method", help=PATTERNS)] = ["gradcam"],  # noqa: B006
-    metrics: Annotated[list[str], typer.Option("--metrics", "--metric", help=f"{PATTERNS} See fastcam metrics.")] = [  # noqa: B006
-        "all"
-    ],
-    protocol: Annotated[str, typer.Option(help="What papers and libraries disagree on, by name.")] = "paper",
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", "-O", metavar="NAME=VALUE", help="Of the methods that have it, or of the protocol."),
-    ] = None,
+    methods: Annotated[list[str], typer.Option("--methods", help=PATTERNS)] = ["gradcam"],  # noqa: B006
+    metrics: Annotated[list[str], typer.Option("--metrics", help=f"{PATTERNS}; or all.")] = ["all"],  # noqa: B006
+    protocol: Annotated[str, typer.Option(help="What papers disagree on; fastcam metrics names them.")] = "paper",
+    option: Option = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-evaluation"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first pictures (default: all).")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one forward.")] = 16,
+    shard_size: Annotated[int, typer.Option(min=1, help="Pictures computed and kept together.")] = 16,
     layer: Layer = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")] = False,
+    resize: Annotated[
+        str, typer.Option(help="crop, as the model wants it; or warp: the whole picture to exactly the crop's size.")
+    ] = "crop",
+    crop: Crop = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Class that faithfulness explains: predicted, label, or a class number for everything."),
+        typer.Option(help="Class to explain: predicted, label, or a number for all (default: the protocol's)."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Of the data set (default: seen from its files).")] = None,
     split: Annotated[str | None, typer.Option(help="Of the data set, where it has several.")] = None,
-    class_index: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="File that says which class has which number."),
-    ] = None,
-    resize: Annotated[
-        str, typer.Option(help="crop: as the model's pictures; warp: the whole picture to exactly the crop's size.")
-    ] = "crop",
-    crop: Crop = None,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one forward.")] = 16,
-    shard_size: Annotated[int, typer.Option(min=1, help="Pictures computed and kept together.")] = 16,
-    max_memory: Annotated[
-        str | None, typer.Option(help="Of masked forwards above the bare one, such as 512MB (default: 256MB).")
-    ] = None,
-    device: Device = None,
-    precision: Precision = "float32",
+    class_index: Annotated[str | None, typer.Option(help="File that gives class names their numbers.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Actors of --ray (default: one a GPU); else threads that read pictures.")
     ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Compute on Ray, started on this machine unless --ray-address is given.")
-    ] = False,
-    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray, such as auto or ray://head:10001.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")] = False,
+        str | None, typer.Option(metavar="[ADDRESS]", help="Compute on Ray: there, or started on this machine.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Of masked forwards, above the bare one: 512MB, 2GB (default: 256MB).")
+    ] = None,
+    device: Device = None,
+    precision: Precision = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate methods on a data set; the same command goes on where a run was stopped."""
+    """Evaluate methods on a data set; the same command again goes on where a run was stopped."""
+    from fastcam.cli import arguments, evaluate
+    from fastcam.cli.recipe import Recipe, absolute, choices
+
+    recipe = Recipe(
+        data=absolute(data), model=model, weights=weights and absolute(weights), limit=limit,
+        class_index=class_index and absolute(class_index), kind=kind, split=split, crop=crop, layer=_layers(layer),
+        seed=seed, batch_size=batch_size, shard_size=shard_size, max_memory=arguments.parse_bytes(max_memory),
+        device=device, precision=precision, strict=strict, loaders=(workers if ray is None else None) or 2,
+        **choices(methods, metrics, protocol, option or [], target, resize, seed),
+    )  # fmt: skip
+    raise typer.Exit(evaluate.run(evaluate.Run(recipe, out, overwrite, ray, workers, as_json)))
+
+
+def _layers(text: str | None) -> str | list[str] | None:
+    return text.split(",") if text and "," in text else text
 
 
 def _triple(text: str | None) -> tuple[float, ...] | None:
@@ -226,6 +219,16 @@ def methods(
     from fastcam.cli import tables
 
     tables.methods(pattern, as_json)
+
+
+@app.command()
+def metrics(
+    pattern: Annotated[str, typer.Argument(help="Name with wildcards.")] = "*", as_json: AsJson = False
+) -> None:
+    """List the metrics: formula, direction, range, protocols, cost, paper."""
+    from fastcam.cli import tables
+
+    tables.metrics(pattern, as_json)
 
 
 @app.command()

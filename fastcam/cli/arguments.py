@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import glob
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,21 @@ def split_options(
         else:
             own[plain] = _value(text)
     return find_options(rest, methods), own
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """Bytes from "512MB", "1.5 GB", "300000000"; None stays None.
+
+    Raises:
+        ValueError: not a size above 0.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
+    if size < 1:
+        raise ValueError(f"{text!r} is not a size; give one such as 512MB or 2GB")
+    return size
 
 
 def _value(text: str) -> Any:

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 PIPED_WIDTH = 160
+ARROWS = {"up": "↑", "down": "↓"}  # which way a metric is better
 
 
 def console(stderr: bool = False) -> Console:

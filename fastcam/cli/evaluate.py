@@ -11,9 +11,9 @@ from typing import Any
 from rich.text import Text
 
 from fastcam.cli import figures, results
-from fastcam.cli.console import console, error, progress, table
+from fastcam.cli.console import ARROWS, console, error, progress, table
 from fastcam.cli.recipe import Recipe, plan_of
-from fastcam.cli.results import ARROWS, Outcome
+from fastcam.cli.results import Outcome
 from fastcam.distributed import Job, Plan, Result, Store, Worker, check_folder, gather, local, on_ray, torchrun
 from fastcam.metrics.registry import METRICS
 

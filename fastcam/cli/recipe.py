@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from torch import Tensor
 
 import fastcam
 from fastcam import CAM
-from fastcam.cli import models
+from fastcam.cli import arguments, models
 from fastcam.datasets import open_dataset
 from fastcam.distributed import Job, Plan, digest
+from fastcam.methods.registry import METHODS
 from fastcam.metrics import Evaluation
+from fastcam.metrics.protocols import Protocol
+from fastcam.metrics.protocols import find as find_protocol
 from fastcam.metrics.registry import METRICS, MetricInfo
 from fastcam.metrics.registry import find as find_metrics
 
@@ -74,7 +78,8 @@ class Recipe:
         preprocess = loaded.preprocess
         if self.warp:
             crop = preprocess.crop or preprocess.size
-            preprocess = replace(preprocess, size=(crop, crop) if isinstance(crop, int) else crop, crop=None)
+            sides = (crop, crop) if isinstance(crop, int) else crop
+            preprocess = replace(preprocess, size=sides, crop=sides)
         size = preprocess.crop or preprocess.size
         if size is None or (preprocess.crop is None and isinstance(size, int)):
             raise ValueError(f"{loaded.label} takes pictures of any size, which do not fit in one batch; give --crop")
@@ -185,6 +190,59 @@ def plan_of(job: Job, recipe: Recipe) -> tuple[Plan, list[dict[str, str]]]:
     if problems and (recipe.strict or not kept):
         raise ValueError("{file}: {reason}".format(**problems[0]))
     return Plan(kept, recipe.shard_size), problems
+
+
+def absolute(text: str) -> str:
+    """A path that holds in processes with another working folder too; what is no path here stays as it is."""
+    return os.path.abspath(text) if Path(text).exists() else text
+
+
+def choices(
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    protocol: str,
+    options: Sequence[str],
+    target: str | None,
+    resize: str,
+    seed: int,
+) -> dict[str, Any]:
+    """The fields of a `Recipe` that words on the command line stand for.
+
+    Args:
+        methods: names or wildcards, perhaps with commas.
+        metrics: likewise.
+        protocol: its name.
+        options: `name=value` of methods or of the protocol.
+        target: "predicted", "label", a class number or None.
+        resize: "crop" or "warp".
+        seed: for the methods that have one, where `options` give no other.
+
+    Raises:
+        ValueError: a name or value that is not known.
+    """
+    names = arguments.find_methods(methods)
+    known = [one.name for one in fields(Protocol) if one.name not in ("name", "source")]
+    of_methods, of_protocol = arguments.split_options(options, names, known)
+    patterns = [part.strip() for text in metrics for part in text.split(",")]
+    for pattern in patterns:
+        find_metrics(pattern)
+    find_protocol(protocol).with_options(of_protocol)
+    for name, own in of_methods.items():
+        if "seed" in METHODS[name].options:
+            own.setdefault("seed", seed)
+        METHODS[name].resolve(own)
+    if resize not in ("crop", "warp"):
+        raise ValueError(f"--resize is {resize!r}; choose crop or warp")
+    if target is not None and target not in TARGETS and not target.isdecimal():
+        raise ValueError(f"--target is {target!r}; give predicted, label or a class number")
+    return {
+        "methods": of_methods,
+        "metrics": patterns,
+        "protocol": protocol,
+        "options": of_protocol,
+        "target": target if target in TARGETS or target is None else int(target),
+        "warp": resize == "warp",
+    }
 
 
 NEEDS = {"boxes": "boxes", "masks": "masks", "target": "labels"}

@@ -15,14 +15,18 @@ from typing import Any
 from torch import Tensor
 
 import fastcam
+from fastcam.cli.console import ARROWS
 from fastcam.distributed import Gathered, Result, whole, write_whole
 from fastcam.metrics.registry import METRICS
 
 ROWS, RESULTS, MARKDOWN = "rows.parquet", "results.json", "results.md"
 PACKAGES = ("torch", "torchmetrics", "numpy", "pillow", "timm", "torchvision", "pyarrow", "ray")
-ARROWS = {"up": "↑", "down": "↓"}
 BASELINE = "center"
 GROUP = 4096  # rows: more than a few shards in a row group, and still little memory
+COSTS = (
+    "A tail is one row through what follows the layer. A metric's figure is what it takes alone, the total counts what "
+    "is shared once."
+)
 SHOWN = 20  # problems in the Markdown; results.json has all
 
 
@@ -201,30 +205,31 @@ def markdown(outcome: Outcome) -> str:
     """The table, methods by metrics, with costs, counts and problems."""
     settings, found = outcome.settings, outcome.gathered
     protocol = settings["evaluation"]["protocol"]["name"]
+    made = (
+        f"Protocol {protocol}, seed {settings['seed']}, {settings['precision']}, batches of "
+        f"{settings['batch_size']}; fastcam {settings['fastcam']}, torch {settings['torch']}."
+    )
     best = {metric: outcome.best(metric) for metric in outcome.metrics}
     rows = [
         [method, *(_marked(outcome.table[method].get(m), method in best[m]) for m in outcome.metrics)]
         for method in outcome.methods
     ]
     parts = [
-        f"# {settings['model']} on {outcome.data}",
-        f"{outcome.summary}. Protocol {protocol}, seed {settings['seed']}, {settings['precision']}, "
-        f"batches of {settings['batch_size']}; fastcam {settings['fastcam']}, torch {settings['torch']}.",
+        f"# {settings['model']} on {Path(outcome.data).name}",
+        f"{outcome.summary}. {made}",
         _table(["method", *(f"{name} {ARROWS[METRICS[name].direction]}" for name in outcome.metrics)], rows),
         "↑ higher is better, ↓ lower is better, best in bold, – no value. "
         f"`{BASELINE}` is a Gaussian in the middle of every picture." * (BASELINE in outcome.table),
         "## Cost of one picture",
         _table(["", "forwards", "tails", "backwards", "seconds"], cost_rows(outcome)),
-        "A tail is one row through what follows the layer. A metric's figure is what it takes alone, the total counts "
-        f"what is shared once. {found.seconds:,.1f} s in all workers together, {found.waited:,.1f} s of these waiting "
-        "for pictures.",
+        f"{COSTS} {found.seconds:,.1f} s in all workers together, {found.waited:,.1f} s of these waiting for pictures.",
     ]
     if outcome.problems:
         lines = [f"- {one['file']}: {one['reason']}" for one in outcome.problems[:SHOWN]]
         more = len(outcome.problems) - SHOWN
         parts += [f"## {len(outcome.problems)} problems", "\n".join(lines)]
         parts += [f"and {more} more in {RESULTS}"] if more > 0 else []
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def cost_rows(outcome: Outcome) -> list[list[str]]:

@@ -11,9 +11,10 @@ from rich.text import Text
 
 import fastcam
 from fastcam import ops
-from fastcam.cli.console import console, table
+from fastcam.cli.console import ARROWS, console, table
 from fastcam.cli.models import Loaded
 from fastcam.methods.registry import METHODS
+from fastcam.metrics.registry import METRICS, list_metrics
 from fastcam.model.layers import list_layers
 from fastcam.ops.native import build_info
 
@@ -42,6 +43,31 @@ def methods(pattern: str, as_json: bool) -> None:
 
 def _options(options: dict[str, Any]) -> str:
     return "\n".join(f"{name}={value}" for name, value in options.items())
+
+
+def metrics(pattern: str, as_json: bool) -> None:
+    """Prints the metrics whose name matches.
+
+    Args:
+        pattern: a name with wildcards.
+        as_json: print a JSON list instead of a table.
+
+    Raises:
+        ValueError: none matches.
+    """
+    names = list_metrics(pattern)
+    if not names:
+        raise ValueError(f"no metric matches {pattern!r}; there are {', '.join(list_metrics())}")
+    found = [METRICS[name] for name in names]
+    if as_json:
+        keys = ("name", "formula", "direction", "range", "needs", "cost", "protocols", "paper")
+        print(json.dumps([{key: getattr(metric, key) for key in keys} for metric in found], indent=2))
+        return
+    rows = [
+        [m.name, ARROWS[m.direction], m.range, m.formula, ", ".join(m.needs), m.cost, ", ".join(m.protocols), m.paper]
+        for m in found
+    ]
+    console().print(table(["metric", "better", "range", "formula", "needs", "forwards", "protocols", "paper"], rows))
 
 
 def layers(loaded: Loaded, as_json: bool) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
+import math
 import pickle
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import IO, Any
 
 import torch
 from torch import Tensor
+
+from fastcam.distributed.files import write_whole
 
 SETTINGS = "settings.json"
 MADE = re.compile(r"\d{6,}\.pt|settings\.json|\.(\d{6,}\.pt|settings\.json)\.\d+\.part|lock")
@@ -35,7 +36,7 @@ class Plan:
 
     def __len__(self) -> int:
         """How many shards there are."""
-        return -(-len(self.samples) // self.size)
+        return math.ceil(len(self.samples) / self.size)
 
     def shard(self, number: int) -> list[int]:
         """The samples of one shard."""
@@ -80,71 +81,6 @@ class Result:
             return cls(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError, OSError) as error:
             raise ValueError(f"not the result of a shard ({str(error).splitlines()[0]})") from None
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file that others see as a whole or not at all, also after a power cut.
-
-    Args:
-        path: replaced, where it exists, once the block has ended well.
-
-    Yields:
-        Where to write meanwhile, in the same folder.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # not every file system has folders that can be synced
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file as a whole or not at all, see `whole`.
-
-    Args:
-        path: replaced where it exists.
-        data: what it holds.
-    """
-    with whole(path) as part:
-        part.write_bytes(data)
-
-
-def check_folder(folder: Path, size: int) -> None:
-    """Makes a folder and proves that results can be written into it.
-
-    Args:
-        folder: may exist.
-        size: bytes that will be written.
-
-    Raises:
-        ValueError: it is a file, cannot be written, or its disk is too full.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; give a folder, which may be new")
-    probe = folder / f".probe.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(probe, b"fastcam" * 1024)
-        probe.unlink()
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise ValueError(f"--out {folder} cannot be written ({error.strerror}); give another folder") from None
-    if free < size:
-        raise ValueError(
-            f"--out {folder} has {free / 2**20:,.0f} MB left and the results take about {size / 2**20:,.0f} MB; "
-            "make room, or give a folder on another disk"
-        )
 
 
 class Store:
