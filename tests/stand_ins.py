@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from torchmetrics import Metric
+import torch.distributed
 
 from fastcam import CAM, image
-from fastcam.distributed import Job
+from fastcam.distributed import Job, Plan, Store, gather, local, torchrun
+from fastcam.distributed.rows import join
 from tests.small import network
 
 
@@ -24,10 +27,15 @@ class Sample:
     index: int
     recipe: Recipe
     boxes: tuple = ()
+    size: tuple | None = None
 
     @property
     def key(self):
         return f"{self.index:03d}.png"
+
+    @property
+    def source(self):
+        return SimpleNamespace(name=self.key)
 
     @property
     def label(self):
@@ -50,28 +58,15 @@ class Sample:
         return None
 
 
-class Total(Metric):
-    """Sums of each method's brightness, and how many pictures there were."""
-
-    def __init__(self, methods):
-        super().__init__()
-        self.add_state("brightness", torch.zeros(methods, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, brightness):
-        self.brightness += brightness.sum(1)
-        self.count += brightness.shape[1]
-
-    def compute(self):
-        return self.brightness / self.count
-
-
 class Sums:
-    """What `fastcam.metrics.Evaluation` promises: values, sums, noise that depends on the ids alone."""
+    """What `fastcam.metrics.Evaluation` promises: values, sums over all processes, noise from the ids alone."""
 
     def __init__(self, cams):
         self.cams = cams
-        self.total = Total(len(cams))
+        self.reset()
+
+    def reset(self):
+        self.brightness, self.count = torch.zeros(len(self.cams)).double(), torch.zeros(()).double()
 
     def update(self, images, target=None, boxes=None, masks=None, ids=None):
         found = {name: cam.explain(images, target=target) for name, cam in self.cams.items()}
@@ -79,22 +74,24 @@ class Sums:
         noise = torch.tensor([torch.rand((), generator=torch.Generator().manual_seed(one)).item() for one in ids])
         rows = {name: one.maps.double().mean(2) for name, one in found.items()}
         values = {name: {"brightness": row.mean(1) + noise, "rows_curve": row} for name, row in rows.items()}
-        self.total.update(torch.stack([own["brightness"] for own in values.values()]))
+        self.brightness += torch.stack([own["brightness"].sum() for own in values.values()])
+        self.count += len(images)
         return values
 
     def compute(self):
-        return {name: {"brightness": mean.item()} for name, mean in zip(self.cams, self.total.compute(), strict=True)}
+        states = self.states()
+        if torch.distributed.is_initialized():
+            for state in states.values():
+                torch.distributed.all_reduce(state)
+        means = states["brightness"] / states["count"]
+        return {name: {"brightness": mean.item()} for name, mean in zip(self.cams, means, strict=True)}
 
     def states(self):
-        return {name: getattr(self.total, name).clone() for name in ("brightness", "count")}
+        return {"brightness": self.brightness.clone(), "count": self.count.clone()}
 
     def merge(self, states):
-        for name, state in states.items():
-            setattr(self.total, name, getattr(self.total, name) + state)
-        self.total._update_count, self.total._computed = 1, None
-
-    def reset(self):
-        self.total.reset()
+        self.brightness += states["brightness"]
+        self.count += states["count"]
 
     def costs(self):
         return {f"method {name}": {"seconds": 0.25} for name in self.cams}
@@ -140,3 +137,47 @@ class Recipe:
             settings={"images": self.images, "seed": self.seed, **self.settings},
             strict=self.strict,
         )
+
+
+def evaluate(recipe, compute=local.compute, overwrite=False):
+    """What the command does, in one process: opens the store, computes what is missing, adds up.
+
+    Returns:
+        The table, and the columns of all shards.
+    """
+    job = recipe.build()
+    plan = Plan(range(recipe.images), 4)
+    store = Store(recipe.folder / "shards", job.settings)
+    store.open(overwrite)
+    try:
+        compute(job, plan, store.missing(plan), store.write)
+        results = list(store.results(range(len(plan))))
+    finally:
+        store.close()
+    gathered = gather(results, job.evaluation)
+    return job.evaluation.compute(), join(result.columns for result in results), gathered
+
+
+def main():
+    """One process of several under torchrun, or alone: `python -m tests.stand_ins FOLDER '{"images": 21}'`."""
+    recipe = Recipe(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    if not torchrun.launched():
+        evaluate(recipe)
+        return
+    with torchrun.group():
+        job = recipe.build()
+        plan = Plan(range(recipe.images), 4)
+        store = Store(recipe.folder / "shards", job.settings)
+
+        def begin():
+            store.open()
+            return job.fingerprint, store.missing(plan)
+
+        fingerprint, missing = torchrun.agree(begin)
+        table = torchrun.compute(job, fingerprint, plan, missing, store, store.write)
+        (recipe.folder / f"table{torchrun.rank()}.json").write_text(json.dumps(table))
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from fastcam.cli import figures, results
 from fastcam.cli.console import ARROWS, console, error, progress, table
 from fastcam.cli.recipe import Recipe, plan_of
 from fastcam.cli.results import Outcome
-from fastcam.distributed import Job, Plan, Result, Store, Worker, check_folder, gather, local, on_ray, torchrun
+from fastcam.distributed import Job, Plan, Result, Store, check_folder, gather, local, on_ray, torchrun
 from fastcam.metrics.registry import METRICS
 
 # Bytes of a row in its shard and in rows.parquet: two curves of some hundred points, and figures beside them.
@@ -95,17 +95,8 @@ def _together(call: Run) -> int:
     store = Store(call.out / "shards", job.settings)
     fingerprint, missing = torchrun.agree(lambda: (job.fingerprint, _open(call, store, job, plan)))
     try:
-        if not store.exists():
-            raise ValueError(f"--out {call.out} is not the same folder for all processes; give one that all can see")
-        worker = Worker(job, fingerprint)
-        own = torchrun.mine(missing)
         with _Bar(call, store, plan, missing, hidden=not first) as keep:
-            for result in worker.results(plan, own):
-                keep(result)
-        worker.close()
-        torchrun.wait()
-        gather(store.results(torchrun.mine(range(len(plan)))), job.evaluation)
-        table = job.evaluation.compute()
+            table = torchrun.compute(job, fingerprint, plan, missing, store, keep)
         code = _finish(call, store, job, plan, problems, table) if first else 0
         torchrun.wait()
         return code
@@ -174,7 +165,8 @@ def _finish(
         costs=job.evaluation.costs(),
         gathered=gathered,
         problems=[*problems, *gathered.problems],
-        samples=len(plan.samples),
+        samples=len(job.dataset.samples[: call.recipe.limit]),
+        notes=job.dataset.notes,
     )
     results.write_rows(call.out / results.ROWS, outcome, store.results(shards))
     figures.write_figures(call.out, outcome)
@@ -183,7 +175,7 @@ def _finish(
         print(json.dumps(outcome.as_json()), flush=True)
     else:
         _show(call, outcome)
-    return int(bool(outcome.problems))
+    return int(outcome.failed)
 
 
 def _show(call: Run, outcome: Outcome) -> None:

@@ -97,7 +97,7 @@ def _curves(outcome: Outcome) -> Any:
     protocol = outcome.settings["evaluation"]["protocol"]
     score = protocol.get("score", "probability")
     for one, name in zip(axes, names, strict=True):
-        _plot(one, outcome, f"{name}_curve", lambda method, name=name: f"{method} {outcome.table[method][name]:.3f}")
+        _plot(one, outcome, f"{name}_curve", lambda method, name=name: f"{method} {outcome.table[method][name]:.4f}")
         better = "higher is better" if name == "insertion" else "lower is better"
         action = "inserted" if name == "insertion" else "deleted"
         one.set(xlabel=f"share of pixels {action}", ylabel=f"{score} of the explained class", xlim=(0, 1))
@@ -113,7 +113,7 @@ def _boxes(outcome: Outcome) -> Any:
     figure, axes = _panels(1)
     iou = 0.5 if name == "max_box_acc" else outcome.settings["evaluation"]["protocol"].get("ious", [0.3])[0]
     _plot(
-        axes[0], outcome, f"{name}_curve", lambda method: f"{method} {outcome.table[method][name]:.3f}", open_end=True
+        axes[0], outcome, f"{name}_curve", lambda method: f"{method} {outcome.table[method][name]:.4f}", open_end=True
     )
     axes[0].set(xlabel="threshold as a share of the map's maximum", ylabel=f"share of pictures with box IoU ≥ {iou:g}")
     axes[0].set(xlim=(0, 1), ylim=(0, None))
@@ -133,12 +133,14 @@ def _cost(outcome: Outcome) -> Any:
     points = {method: (1000 * seconds, quality) for method, (seconds, quality) in points.items() if seconds > 0}
     if not points:
         return None
-    figure, (axes,) = _panels(1, 6.0)
+    figure, (axes,) = _panels(1, 6.4)
     for method, (milliseconds, quality) in points.items():
-        axes.plot(milliseconds, quality, markersize=8, **_style(outcome, method) | {"linestyle": "none"})
-        axes.annotate(method, (milliseconds, quality), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        look = _style(outcome, method) | {"linestyle": "none"}
+        axes.plot(milliseconds, quality, markersize=8, label=f"{method} {quality:.4f}", **look)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.15, y=0.15)
     axes.set(xlabel="milliseconds for the map of one picture (log scale)", ylabel="ADCC (higher is better)")
     axes.set_title("Quality against cost", fontsize=10)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

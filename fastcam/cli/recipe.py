@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 import fastcam
-from fastcam import CAM
+from fastcam import CAM, image
 from fastcam.cli import arguments, models
-from fastcam.datasets import open_dataset
+from fastcam.datasets import Dataset, open_dataset
 from fastcam.distributed import Job, Plan, digest
 from fastcam.methods.registry import METHODS
 from fastcam.metrics import Evaluation
@@ -68,48 +68,35 @@ class Recipe:
         Raises:
             ValueError: anything that cannot be evaluated as a whole; the message says how to mend it.
         """
-        dataset = open_dataset(
-            self.data, split=self.split, kind=self.kind, class_index=self.class_index and Path(self.class_index)
-        )
-        if not dataset.samples:
-            raise ValueError(f"there is nothing to evaluate in {self.data}: {_first(dataset.problems)}")
+        dataset = open_dataset(self.data, split=self.split, kind=self.kind, class_index=self.class_index)
         torch.manual_seed(self.seed)  # --weights random are the same ones in every process
         loaded = models.load(self.model, self.weights, self.device, crop=self.crop)
-        preprocess = loaded.preprocess
-        if self.warp:
-            crop = preprocess.crop or preprocess.size
-            sides = (crop, crop) if isinstance(crop, int) else crop
-            preprocess = replace(preprocess, size=sides, crop=sides)
-        size = preprocess.crop or preprocess.size
-        if size is None or (preprocess.crop is None and isinstance(size, int)):
-            raise ValueError(f"{loaded.label} takes pictures of any size, which do not fit in one batch; give --crop")
-        height, width = (size, size) if isinstance(size, int) else size
+        preprocess = self._fitted(loaded)
         batch = loaded.batch or self.batch_size
-        cams = {
-            name: CAM(
-                loaded.model, name, self.layer, batch_size=batch, max_memory=self.max_memory,
-                precision=self.precision, **options,
-            )
-            for name, options in self.methods.items()
-        }  # fmt: skip
-        blank = torch.zeros(1, 3, height, width, device=loaded.device)
-        logits = next(iter(cams.values())).scorer(blank)
-        if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise ValueError(f"{loaded.label} gives no logits (B, classes); only classifiers can be evaluated")
-        count = logits.shape[1]
-        if isinstance(self.target, int) and not 0 <= self.target < count:
-            raise ValueError(f"--target {self.target}: {loaded.label} has the classes 0 to {count - 1}")
+        shared = {"batch_size": batch, "max_memory": self.max_memory, "precision": self.precision}
+        cams = {name: CAM(loaded.model, name, self.layer, **shared, **own) for name, own in self.methods.items()}
+        classes = _classes(next(iter(cams.values())), loaded, preprocess)
+        if isinstance(self.target, int) and self.target >= classes:
+            raise ValueError(f"--target {self.target}: {loaded.label} has the classes 0 to {classes - 1}")
+        explained: dict[str, Any] = {}
+        if isinstance(self.target, int):
+            explained = {"classes": "target"}
+        else:
+            dataset = dataset.within(classes)
+            if any(sample.label is None and (sample.targets or sample.labels) for sample in dataset.samples):
+                dataset, explained = dataset.by_target(), {"classes": "target"}
+            if self.target is not None:
+                explained = {"classes": TARGETS[self.target]}
         evaluation = Evaluation(
             cams,
             self._metrics(dataset),
             protocol=self.protocol,
-            options=self.options | ({"classes": "target"} if isinstance(self.target, int) else {})
-            | ({"classes": TARGETS[self.target]} if isinstance(self.target, str) else {}),
+            options=explained | self.options,
             seed=self.seed,
             mean=preprocess.mean,
             std=preprocess.std,
-            num_classes=count,
-        )  # fmt: skip
+            num_classes=classes,
+        )
         settings = {
             "fastcam": fastcam.__version__,
             "torch": torch.__version__,
@@ -117,7 +104,7 @@ class Recipe:
             "limit": self.limit,
             "model": loaded.label,
             "weights": digest(loaded.model),
-            "classes": count,
+            "classes": classes,
             "preprocess": asdict(preprocess),
             "layer": self.layer,
             "target": self.target,
@@ -141,11 +128,23 @@ class Recipe:
             loaders=self.loaders,
         )
 
-    def _metrics(self, dataset: Any) -> list[str]:
+    def _fitted(self, loaded: models.Loaded) -> image.Preprocess:
+        """What the model wants, or the whole picture at the size of its crop; always one size."""
+        preprocess = loaded.preprocess
+        crop = preprocess.crop or preprocess.size
+        if crop is None or (preprocess.crop is None and isinstance(crop, int)):
+            raise ValueError(f"{loaded.label} takes pictures of any size, which do not fit in one batch; give --crop")
+        sides = (crop, crop) if isinstance(crop, int) else crop
+        return replace(preprocess, size=sides if self.warp else preprocess.size, crop=sides)
+
+    def _metrics(self, dataset: Dataset) -> list[str]:
         """The metrics asked for; patterns leave out what the data set has nothing for."""
         has = {
             "boxes": any(sample.boxes for sample in dataset.samples),
-            "masks": any(sample.polygons or sample.mask_path for sample in dataset.samples),
+            "masks": any(
+                sample.mask_paths or any(one.outline and not one.crowd for one in sample.objects)
+                for sample in dataset.samples
+            ),
             "target": isinstance(self.target, int) or any(sample.label is not None for sample in dataset.samples),
         }
         found: dict[str, MetricInfo] = {}
@@ -175,21 +174,27 @@ def plan_of(job: Job, recipe: Recipe) -> tuple[Plan, list[dict[str, str]]]:
     Raises:
         ValueError: something is wrong, and the recipe is strict; or nothing is left.
     """
-    problems = [{"file": problem.file, "reason": problem.reason} for problem in job.dataset.problems]
-    classes = job.settings["classes"]
-    labelled = any(METRICS[name].needs == ("target",) for name in job.settings["evaluation"]["metrics"])
+    problems = [asdict(problem) for problem in job.dataset.problems]
+    needy = [name for name in job.settings["evaluation"]["metrics"] if "target" in METRICS[name].needs]
     kept = []
     for index, sample in enumerate(job.dataset.samples[: recipe.limit]):
-        if job.target is None and sample.label is None and labelled:
-            problems.append({"file": sample.key, "reason": "no label, which a metric needs"})
-        elif job.target is None and sample.label is not None and not 0 <= sample.label < classes:
-            reason = f"label {sample.label} is outside the model's classes 0 to {classes - 1}"
-            problems.append({"file": sample.key, "reason": reason})
+        if job.target is None and sample.label is None and needy:
+            reason = f"it has no label, which {needy[0]} needs"
+            problems.append({"file": sample.source.name, "reason": reason, "lost": "sample"})
         else:
             kept.append(index)
     if problems and (recipe.strict or not kept):
         raise ValueError("{file}: {reason}".format(**problems[0]))
     return Plan(kept, recipe.shard_size), problems
+
+
+def _classes(cam: CAM, loaded: models.Loaded, preprocess: image.Preprocess) -> int:
+    """How many logits the model gives, by one forward."""
+    blank = torch.zeros(1, 3, *preprocess.crop, device=loaded.device)  # type: ignore[misc]  # made a pair above
+    logits = cam.scorer(blank)
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise ValueError(f"{loaded.label} gives no logits (B, classes); only classifiers can be evaluated")
+    return logits.shape[1]
 
 
 def absolute(text: str) -> str:
@@ -246,8 +251,3 @@ def choices(
 
 
 NEEDS = {"boxes": "boxes", "masks": "masks", "target": "labels"}
-
-
-def _first(problems: Iterable[Any]) -> str:
-    found = [f"{problem.file}: {problem.reason}" for problem in problems]
-    return f"{len(found)} problems, such as {found[0]}" if found else "no pictures"

@@ -27,6 +27,7 @@ COSTS = (
     "A tail is one row through what follows the layer. A metric's figure is what it takes alone, the total counts what "
     "is shared once."
 )
+LOST = ("sample", "file")  # not only a box or an outline
 SHOWN = 20  # problems in the Markdown; results.json has all
 
 
@@ -40,8 +41,9 @@ class Outcome:
         table: by method and name, numbers and curves.
         costs: of an image, by name.
         gathered: what all shards have in common.
-        problems: {"file", "reason"} each.
+        problems: {"file", "reason", "lost"} each.
         samples: how many pictures there were to evaluate.
+        notes: what a reader should know of the data set.
     """
 
     settings: dict[str, Any]
@@ -51,6 +53,12 @@ class Outcome:
     gathered: Gathered
     problems: list[dict[str, str]]
     samples: int
+    notes: list[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether some pictures have no rows."""
+        return any(problem["lost"] in LOST for problem in self.problems)
 
     @property
     def methods(self) -> list[str]:
@@ -73,11 +81,12 @@ class Outcome:
         return [method for method in self.methods if method != BASELINE]
 
     def best(self, metric: str) -> set[str]:
-        """The methods with the best number, as it is printed; the baseline is none of them."""
+        """The methods with the best number, as it is printed: not the baseline, and none where all are equal."""
         up = METRICS[metric].direction == "up"
         found = {m: number(self.table[m].get(metric)) for m in self._explained()}
         known = {m: float(text) for m, text in found.items() if text != "–"}
-        return {m for m, value in known.items() if value == (max if up else min)(known.values())}
+        best = {m for m, value in known.items() if value == (max if up else min)(known.values())}
+        return best if len(best) < len(known) else set()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; what has no number is None."""
@@ -100,6 +109,7 @@ class Outcome:
                     "problems": len(self.problems),
                 },
                 "problems": self.problems,
+                "notes": self.notes,
             }
         )
 
@@ -224,6 +234,8 @@ def markdown(outcome: Outcome) -> str:
         _table(["", "forwards", "tails", "backwards", "seconds"], cost_rows(outcome)),
         f"{COSTS} {found.seconds:,.1f} s in all workers together, {found.waited:,.1f} s of these waiting for pictures.",
     ]
+    if outcome.notes:
+        parts.append("\n".join(f"- {note}" for note in outcome.notes))
     if outcome.problems:
         lines = [f"- {one['file']}: {one['reason']}" for one in outcome.problems[:SHOWN]]
         more = len(outcome.problems) - SHOWN

@@ -21,7 +21,7 @@ class Gathered:
     Attributes:
         images: how many pictures were evaluated.
         rows: how many rows there are: an image by a method each.
-        problems: pictures that could not be evaluated, {"file", "reason"} each.
+        problems: pictures that could not be evaluated, {"file", "reason", "lost"} each.
         lists: names of the columns that hold text or whole numbers.
         numbers: names of the columns that hold a number a row.
         curves: names of the columns that hold several.

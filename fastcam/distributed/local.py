@@ -20,9 +20,5 @@ def compute(job: Job, plan: Plan, shards: Sequence[int], keep: Callable[[Result]
     Raises:
         ValueError: a picture cannot be evaluated, and the job is strict.
     """
-    worker = Worker(job)
-    try:
-        for result in worker.results(plan, shards):
-            keep(result)
-    finally:
-        worker.close()
+    for result in Worker(job).results(plan, shards):
+        keep(result)

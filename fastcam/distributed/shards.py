@@ -53,7 +53,7 @@ class Result:
         columns: by name, one entry for each row (an image by a method): a list, or a float64 tensor (rows,) or
             (rows, n).
         states: sums that metrics keep.
-        problems: pictures that could not be evaluated, {"file", "reason"} each.
+        problems: pictures that could not be evaluated, {"file", "reason", "lost"} each.
         cost: seconds, forwards and the machine they ran on, see `Worker`.
     """
 
@@ -80,7 +80,7 @@ class Result:
         try:
             return cls(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError, OSError) as error:
-            raise ValueError(f"not the result of a shard ({str(error).splitlines()[0]})") from None
+            raise ValueError(f"not the result of a shard ({type(error).__name__})") from error
 
 
 class Store:
@@ -200,5 +200,8 @@ def _change(before: Any, after: Any) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         return ", ".join(f"{name} {_change(before.get(name), after.get(name))}" for name in names[:3])
+    if isinstance(before, list) and isinstance(after, list) and set(map(str, before)) != set(map(str, after)):
+        gone, new = ([str(one) for one in a if one not in b] for a, b in ((before, after), (after, before)))
+        return " and ".join(f"{word} {', '.join(names)}" for word, names in (("without", gone), ("with", new)) if names)
     short = [text if len(text) <= 40 else f"{text[:37]}..." for text in (str(before), str(after))]
     return f"{short[0]} -> {short[1]}"

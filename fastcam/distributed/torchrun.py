@@ -6,10 +6,14 @@ import contextlib
 import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+
+from fastcam.distributed.gather import gather
+from fastcam.distributed.shards import Plan, Result, Store
+from fastcam.distributed.work import Job, Worker
 
 T = TypeVar("T")
 # One process may have far more to do than another: it is torchrun that notices when one of them has died.
@@ -46,11 +50,6 @@ def rank() -> int:
     return distributed.get_rank()
 
 
-def mine(shards: Sequence[int]) -> list[int]:
-    """The shards of this process: every WORLD_SIZE-th."""
-    return list(shards[distributed.get_rank() :: distributed.get_world_size()])
-
-
 def agree(work: Callable[[], T]) -> T:
     """What the first process makes, in all of them; where it fails, all of them end.
 
@@ -72,6 +71,40 @@ def agree(work: Callable[[], T]) -> T:
     if not made:
         raise SystemExit(2)
     return value  # type: ignore[return-value]
+
+
+def compute(
+    job: Job, fingerprint: str, plan: Plan, shards: Sequence[int], store: Store, keep: Callable[[Result], object]
+) -> dict[str, dict[str, Any]]:
+    """Computes this process's part of the shards, waits for the others, and adds all states up.
+
+    Args:
+        job: what to compute.
+        fingerprint: of the first process's job.
+        plan: which samples a shard has.
+        shards: what all processes together have to compute.
+        store: a folder that all processes see, opened by the first one.
+        keep: writes a result into the store.
+
+    Returns:
+        The metrics of all shards, as `torchmetrics` reduces their states.
+
+    Raises:
+        ValueError: this process sees another folder or makes another job, or a picture cannot be evaluated and the
+            job is strict.
+    """
+    if not store.exists():
+        raise ValueError(f"{store.folder.parent} is not one folder for all processes; give one that all of them see")
+    for result in Worker(job, fingerprint).results(plan, _mine(shards)):
+        keep(result)
+    wait()
+    gather(store.results(_mine(range(len(plan)))), job.evaluation)
+    return job.evaluation.compute()
+
+
+def _mine(shards: Sequence[int]) -> list[int]:
+    """Every WORLD_SIZE-th."""
+    return list(shards[distributed.get_rank() :: distributed.get_world_size()])
 
 
 def wait() -> None:

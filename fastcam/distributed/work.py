@@ -8,21 +8,22 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fastcam import CAM, image
-from fastcam.datasets import fit_boxes
+from fastcam.datasets import Dataset, Problem, Sample, fit_boxes, fit_mask, prefetch
 from fastcam.distributed.identity import machine
 from fastcam.distributed.rows import Columns, interleave, join
 from fastcam.distributed.shards import Plan, Result
 
 if TYPE_CHECKING:
     from fastcam.metrics import Evaluation
+
+Loaded = tuple[Sample, Tensor | Problem]
 
 
 class Recipe(Protocol):
@@ -51,7 +52,7 @@ class Job:
         loaders: threads that read pictures ahead.
     """
 
-    dataset: Any
+    dataset: Dataset
     cams: Mapping[str, CAM]
     evaluation: Evaluation
     preprocess: image.Preprocess
@@ -70,25 +71,19 @@ class Job:
 
 
 @dataclass
-class Unreadable:
-    """A sample that cannot be evaluated."""
-
-    file: str
-    reason: str
-
-
-@dataclass
 class Picture:
     """A sample, ready for the model.
 
     Attributes:
         index: in the data set.
+        sample: with its key and label.
         images: (3, H, W) float32
         boxes: (n, 4) in pixels of the model's input, far edges exclusive.
         mask: (H, W) bool, or None.
     """
 
     index: int
+    sample: Sample
     images: Tensor
     boxes: Tensor
     mask: Tensor | None
@@ -112,61 +107,35 @@ class Worker:
                 "give all of them the same files and packages, and weights from a file rather than random ones"
             )
         self.job = job
-        self.pool = ThreadPoolExecutor(job.loaders, "load")
 
     def results(self, plan: Plan, shards: Sequence[int]) -> Iterator[Result]:
-        """The results of shards, one after the other; the pictures of the next one are read meanwhile."""
-        ahead = [self.load(plan, shard) for shard in shards[:1]]
-        try:
-            for number, shard in enumerate(shards):
-                ahead += [self.load(plan, following) for following in shards[number + 1 : number + 2]]
-                yield self.compute(shard, ahead.pop(0))
-        finally:
-            for future in (future for loading in ahead for future in loading):
-                future.cancel()
-
-    def close(self) -> None:
-        """Ends the threads that read pictures."""
-        self.pool.shutdown(cancel_futures=True)
-
-    def load(self, plan: Plan, shard: int) -> list[Future[Picture | Unreadable]]:
-        """Starts to read the pictures of a shard; each future holds one, or why it cannot be evaluated."""
-        return [self.pool.submit(self._picture, index) for index in plan.shard(shard)]
-
-    def _picture(self, index: int) -> Picture | Unreadable:
-        sample = self.job.dataset.samples[index]
-        try:
-            picture = sample.read()
-            images, view = image.preprocess(picture, self.job.preprocess)
-            mask = sample.mask(*view.shape[:2])
-        except (ValueError, OSError) as reason:
-            return Unreadable(sample.key, str(reason))
-        boxes = fit_boxes(sample.boxes, (int(picture.shape[0]), int(picture.shape[1])), self.job.preprocess)
-        return Picture(index, images, torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4), mask)
-
-    def compute(self, shard: int, loading: Sequence[Future[Picture | Unreadable]]) -> Result:
-        """Evaluates a shard.
-
-        Args:
-            shard: its number.
-            loading: what `load` gave.
-
-        Returns:
-            Rows image by image and within an image method by method; the states of this shard alone.
+        """The results of shards, one after the other; pictures are read ahead meanwhile.
 
         Raises:
-            ValueError: a picture cannot be read, and the job is strict.
+            ValueError: a picture cannot be evaluated, and the job is strict.
         """
+        job = self.job
+        samples = (job.dataset.samples[index] for shard in shards for index in plan.shard(shard))
+        loading = prefetch(samples, job.preprocess, job.loaders, 2 * job.batch_size)
+        try:
+            for shard in shards:
+                yield self._compute(shard, plan.shard(shard), loading)
+        finally:
+            loading.close()
+
+    def _compute(self, shard: int, indices: list[int], loading: Iterator[Loaded]) -> Result:
+        """The result of a shard: its rows image by image and method by method, its states alone."""
         began, waited, images = time.perf_counter(), 0.0, 0
         evaluation, step = self.job.evaluation, self.job.batch_size
         evaluation.reset()
         pieces: list[Columns] = []
         problems: list[dict[str, str]] = []
-        for start in range(0, len(loading), step):
+        for start in range(0, len(indices), step):
             asked = time.perf_counter()
-            found = [future.result() for future in loading[start : start + step]]
+            numbers = indices[start : start + step]
+            found = [self._picture(index, *loaded) for index, loaded in zip(numbers, loading)]  # noqa: B905
             waited += time.perf_counter() - asked
-            problems += [vars(one) for one in found if isinstance(one, Unreadable)]
+            problems += [asdict(one) for one in found if isinstance(one, Problem)]
             if problems and self.job.strict:
                 raise ValueError("{file}: {reason}".format(**problems[0]))
             for group in self._alike([one for one in found if isinstance(one, Picture)]):
@@ -177,22 +146,27 @@ class Worker:
             costs = evaluation.costs()
             seconds = [costs.get(f"method {name}", {}).get("seconds", math.nan) for name in rows["method"]]
             rows["seconds"] = torch.tensor(seconds, dtype=torch.float64)
-        cost = {
-            "seconds": time.perf_counter() - began,
-            "waited": waited,
-            "machine": machine(self.job.device),
-        }
+        cost = {"seconds": time.perf_counter() - began, "waited": waited, "machine": machine(self.job.device)}
         return Result(shard, images, rows, evaluation.states(), problems, cost)
 
-    def _label(self, index: int) -> int | None:
-        return self.job.dataset.samples[index].label if self.job.target is None else self.job.target
+    def _picture(self, index: int, sample: Sample, loaded: Tensor | Problem) -> Picture | Problem:
+        """The picture with its boxes and its mask where the model sees them; or what is wrong with them."""
+        if isinstance(loaded, Problem) or sample.size is None:
+            return loaded if isinstance(loaded, Problem) else Problem(sample.key, "its size is not known")
+        try:
+            boxes = fit_boxes(sample.boxes, sample.size, self.job.preprocess)
+            return Picture(index, sample, loaded, boxes, fit_mask(sample, sample.size, self.job.preprocess))
+        except ValueError as reason:
+            return Problem(sample.source.name, str(reason))
+
+    def _label(self, picture: Picture) -> int | None:
+        return picture.sample.label if self.job.target is None else self.job.target
 
     def _alike(self, pictures: Sequence[Picture]) -> list[list[Picture]]:
         """Groups that have a label all or none, and a mask all or none, as a batch must."""
         groups: dict[tuple[bool, bool], list[Picture]] = {}
         for picture in pictures:
-            known = (self._label(picture.index) is not None, picture.mask is not None)
-            groups.setdefault(known, []).append(picture)
+            groups.setdefault((self._label(picture) is not None, picture.mask is not None), []).append(picture)
         return list(groups.values())
 
     def _evaluate(self, pictures: Sequence[Picture]) -> Columns:
@@ -200,7 +174,7 @@ class Worker:
         job = self.job
         images = torch.stack([picture.images for picture in pictures]).to(job.device)
         indices = [picture.index for picture in pictures]
-        labels = [self._label(index) for index in indices]
+        labels = [self._label(picture) for picture in pictures]
         masks = [picture.mask for picture in pictures if picture.mask is not None]
         values = job.evaluation.update(
             images,
@@ -213,11 +187,10 @@ class Worker:
         if logits is None:
             logits = next(iter(job.cams.values())).scorer(images)
         probability, predicted = logits.float().softmax(1).max(1)
-        samples = [job.dataset.samples[index] for index in indices]
         shared = {
             "index": indices,
-            "key": [sample.key for sample in samples],
-            "label": [sample.label for sample in samples],
+            "key": [picture.sample.key for picture in pictures],
+            "label": [picture.sample.label for picture in pictures],
             "predicted": predicted.tolist(),
             "probability": probability.tolist(),
         }

@@ -1,0 +1,218 @@
+"""Shards: computed once, whole or not at all, and the same numbers however many workers there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("PIL")
+
+from fastcam.distributed import Plan, Result, Store, check_folder, digest, files, local, on_ray, write_whole
+from fastcam.distributed.rows import interleave, join
+from fastcam.distributed.work import Worker
+from tests.small import network
+from tests.stand_ins import Recipe, evaluate
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The table, rows and summary of one process that is left in peace; one of the 21 pictures is damaged."""
+    return evaluate(Recipe(tmp_path_factory.mktemp("expected"), broken=(6,)))
+
+
+def same(columns, others):
+    assert list(columns) == list(others)
+    for name, column in columns.items():
+        if isinstance(column, torch.Tensor):
+            assert torch.equal(column, others[name]), name
+        else:
+            assert column == others[name], name
+
+
+def stand_in(recipe, *launcher, **settings):
+    command = [sys.executable, *launcher, "-m", "tests.stand_ins", str(recipe.folder), json.dumps(settings)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+def test_a_plan_has_every_sample_once_and_does_not_know_the_workers():
+    for count, size in ((21, 4), (20, 4), (3, 16), (1, 1), (0, 4)):
+        plan = Plan(range(100, 100 + count), size)
+        found = [plan.shard(number) for number in range(len(plan))]
+        assert [index for shard in found for index in shard] == list(range(100, 100 + count))
+        assert all(len(shard) == size for shard in found[:-1])
+        assert all(found)
+
+
+def test_a_result_survives_the_file(tmp_path):
+    columns = {"key": ["a", "ä"], "label": [None, 3], "score": torch.tensor([0.1, torch.nan]).double()}
+    result = Result(7, 2, columns, {"sum": torch.tensor(1 / 3).double()}, [{"file": "x"}], {"seconds": 0.5})
+    found = Result.unpack(result.pack())
+    assert found.columns["label"] == [None, 3]
+    torch.testing.assert_close(found.columns["score"], columns["score"], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(found.states["sum"], result.states["sum"])
+    assert (found.shard, found.images, found.problems, found.cost) == (7, 2, [{"file": "x"}], {"seconds": 0.5})
+    for bytes_ in (result.pack()[:-100], b"", b"not a result"):
+        with pytest.raises(ValueError, match="not the result of a shard"):
+            Result.unpack(bytes_)
+
+
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    write_whole(path, b"first")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"second, longer")
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("results.json", b"first")]
+
+
+def test_a_folder_that_cannot_take_the_results(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        check_folder(tmp_path / "file", 0)
+    with pytest.raises(ValueError, match="cannot be written"):
+        check_folder(tmp_path / "file" / "below", 0)
+    with pytest.raises(ValueError, match="make room"):
+        check_folder(tmp_path / "new", 1 << 60)
+    check_folder(tmp_path / "new", 1000)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_rows_are_joined_by_name():
+    values = {"a": {"x": torch.tensor([1.0, 2.0]), "c": torch.ones(2, 3)}, "b": {"x": torch.tensor([3.0, 4.0])}}
+    rows = interleave(values, {"key": ["p", "q"]})
+    assert rows["key"] == ["p", "p", "q", "q"]
+    assert rows["method"] == ["a", "b", "a", "b"]
+    assert rows["x"].tolist() == [1, 3, 2, 4]
+    assert rows["c"].isnan().all(1).tolist() == [False, True, False, True]
+    both = join([{}, {"key": ["o"], "method": ["a"], "label": [5]}, rows])
+    assert both["key"] == ["o", "p", "p", "q", "q"]
+    assert both["label"] == [5, None, None, None, None]
+    assert both["x"].isnan().tolist() == [True, False, False, False, False]
+    assert both["c"].shape == (5, 3)
+    assert join([]) == {}
+
+
+def test_weights_have_a_digest():
+    assert digest(network(seed=0)) == digest(network(seed=0)) != digest(network(seed=1))
+    half = network(seed=0).bfloat16()
+    assert digest(half) != digest(network(seed=0))
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path):
+    table, *_ = evaluate(Recipe(tmp_path, settings={"parts": {"layer": 1}}))
+    (tmp_path / "shards" / "notes.txt").write_text("the user's own")
+    other = Recipe(tmp_path, seed=1, settings={"parts": {"layer": 2}})
+    with pytest.raises(ValueError, match=r"other settings \(seed 0 -> 1; parts layer 1 -> 2\).*--overwrite"):
+        evaluate(other)
+    assert evaluate(other, overwrite=True)[0] != table
+    assert (tmp_path / "shards" / "notes.txt").exists()
+
+
+def test_one_run_at_a_time(tmp_path):
+    pytest.importorskip("fcntl")
+    first, second = (Store(tmp_path / "shards", {}) for _ in range(2))
+    first.open()
+    with pytest.raises(ValueError, match="another run is writing"):
+        second.open()
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_what_is_done_is_not_done_again(tmp_path, expected):
+    """Stopped after each shard in turn, with what a killed write leaves; a damaged file is computed anew."""
+    recipe = Recipe(tmp_path, broken=(6,))
+
+    def one_shard(job, plan, shards, keep):
+        local.compute(job, plan, shards[:1], keep)
+
+    for _ in range(5):
+        with pytest.raises(FileNotFoundError):
+            evaluate(recipe, one_shard)
+        (tmp_path / "shards" / ".000005.pt.1.part").write_bytes(b"half")
+    assert sorted(recipe.reads()) == list(range(20))
+    third = tmp_path / "shards" / "000003.pt"
+    third.write_bytes(third.read_bytes()[:-50])
+    table, columns, gathered = evaluate(recipe)
+    assert table == expected[0]
+    same(columns, expected[1])
+    assert Counter(recipe.reads()) == Counter([*range(21), *range(12, 16)])
+    assert gathered.problems == [{"file": "006.png", "reason": "006.png is damaged", "lost": "sample"}]
+    assert (gathered.images, gathered.rows) == (20, 40)
+    assert not list((tmp_path / "shards").glob(".*"))
+
+
+def test_killed_and_started_again(tmp_path, expected):
+    """SIGKILL in the middle of a shard; pictures of finished shards are never read again."""
+    recipe = Recipe(tmp_path, broken=(6,), kills_at=13)
+    killed = stand_in(recipe, images=21, broken=[6], kills_at=13)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = {int(path.stem) for path in (tmp_path / "shards").glob("*.pt")}
+    assert done
+    assert max(done) < 3
+    before = recipe.reads()
+    table, columns, _ = evaluate(recipe)
+    assert table == expected[0]
+    same(columns, expected[1])
+    assert sorted(recipe.reads()[len(before) :]) == [i for i in range(21) if i // 4 not in done]
+
+
+def test_strict_stops_at_the_first(tmp_path):
+    with pytest.raises(ValueError, match=r"006\.png is damaged"):
+        evaluate(Recipe(tmp_path, broken=(6, 13), strict=True))
+    assert [path.name for path in sorted((tmp_path / "shards").glob("*.pt"))] == ["000000.pt"]
+
+
+def test_another_job_is_refused(tmp_path):
+    fingerprint = Recipe(tmp_path).build().fingerprint
+    Worker(Recipe(tmp_path).build(), fingerprint)
+    with pytest.raises(ValueError, match="another model, data set or version"):
+        Worker(Recipe(tmp_path, seed=1).build(), fingerprint)
+
+
+def test_four_processes_under_torchrun(tmp_path, expected):
+    recipe = Recipe(tmp_path, broken=(6,))
+    found = stand_in(recipe, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", broken=[6])
+    assert found.returncode == 0, found.stderr
+    tables = [json.loads((tmp_path / f"table{rank}.json").read_text()) for rank in range(4)]
+    assert all(table == tables[0] for table in tables)
+    for method, row in expected[0].items():
+        assert tables[0][method] == pytest.approx(row, rel=1e-14)  # added up in another order
+    assert sorted(recipe.reads()) == list(range(21))
+    table, columns, _ = evaluate(recipe)  # reads what they left
+    assert table == expected[0]
+    same(columns, expected[1])
+    assert sorted(recipe.reads()) == list(range(21))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, of its own settings
+def test_ray_goes_on_after_a_worker_is_killed(tmp_path, expected):
+    pytest.importorskip("ray.data")
+    recipe = Recipe(tmp_path, broken=(6,), kills_at=9)
+
+    def two_actors(job, plan, shards, keep):
+        on_ray.compute(recipe, job.fingerprint, plan, shards, keep, workers=2)
+
+    table, columns, gathered = evaluate(recipe, two_actors)
+    assert recipe.killed.exists()
+    assert table == expected[0]
+    same(columns, expected[1])
+    assert len(gathered.problems) == 1
+    assert set(recipe.reads()) == set(range(21))
