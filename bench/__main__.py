@@ -1,4 +1,4 @@
-"""`python -m bench [ops|methods|peers|report] [--quick] [--save NAME] [--json FILE]`."""
+"""`python -m bench [ops|methods|peers|metrics|reproduce|report] [--quick] [--save NAME] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -7,31 +7,50 @@ import os
 import sys
 from pathlib import Path
 
-SUITES = ("ops", "methods", "peers")
+SUITES = ("ops", "methods", "peers", "metrics")
+TABLES = ("peers", "metrics")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description="Speed and memory beside floors and peers.")
-    parser.add_argument("what", nargs="?", choices=(*SUITES, "report"), help="default: all three suites")
-    parser.add_argument("--quick", action="store_true", help="short list, few rounds: a minute on two idle cores")
+    parser.add_argument("what", nargs="?", choices=(*SUITES, "reproduce", "report"), help="default: all four suites")
+    parser.add_argument("table", nargs="?", choices=TABLES, help="which one `report` makes (default peers)")
+    parser.add_argument("--quick", action="store_true", help="short list, few rounds: minutes on two idle cores")
     parser.add_argument("--only", default="", help="works whose id or text contains this (T1, scorecam, resnet50)")
     parser.add_argument("--threads", type=int, default=2, help="of torch and of fastcam's kernels (default 2)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path, help="folder with a load_weights.py; else resnet50 is random")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--save", metavar="NAME", help="write the rows to bench/results/NAME.csv")
-    return parser.parse_args()
+    parser.add_argument("--data", type=Path, help="a data set with labels, for metrics and reproduce")
+    parser.add_argument("--models", default="", help="for reproduce: names, commas between them")
+    parser.add_argument("--limit", type=int, help="for reproduce: pictures at most")
+    parser.add_argument("--curve-limit", type=int, help="for reproduce: pictures for insertion and deletion at most")
+    parser.add_argument("--score-limit", type=int, help="for reproduce: pictures for Score-CAM at most")
+    given = parser.parse_args()
+    if given.table and given.what != "report":
+        parser.error(f"{given.what} {given.table}: a table is named for report only")
+    if given.what == "reproduce" and given.data is None:
+        parser.error("reproduce needs --data: a folder with annotations.json, or one folder a class")
+    return given
 
 
 def main() -> int:
     given = arguments()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # read once, when torch and the kernels are loaded
-    from bench import report, rows, suites
+    from bench import report, report_metrics, rows, suites
 
     if given.what == "report":
-        print(report.markdown(report.newest()))
+        table = given.table or "peers"
+        made = {"peers": report.markdown, "metrics": report_metrics.markdown}[table]
+        print(made(report.newest(suite=table)))
         return 0
     suites.header(given)
+    if given.what == "reproduce":
+        from bench import reproduce
+
+        reproduce.run(given)
+        return 0
     found: list[rows.Row] = []
     for name in [given.what] if given.what else SUITES:
         found += suites.run(name, given)

@@ -84,6 +84,21 @@ def alternate(
     return {name: Timing(times) for name, times in rounds.items()}
 
 
+def extrapolate(part: Callable[[int], object], step: int, whole: int) -> float:
+    """Seconds of a long loop from a short piece of it: one step, then three, and the difference is the time of two.
+
+    What is done once, before the loop, so counts once.
+
+    Args:
+        part: does this much of the loop.
+        step: a small piece.
+        whole: how much there is.
+    """
+    part(step)
+    one, three = (seconds(lambda n=n: part(n * step)) for n in (1, 3))
+    return one + (three - one) * (whole - step) / (2 * step)
+
+
 def memory_gauge() -> str:
     """How `peak` measures, for the header."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():

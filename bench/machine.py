@@ -13,6 +13,16 @@ from pathlib import Path
 import torch
 
 PEERS = {"pytorch-grad-cam": "grad-cam", "torchcam": "torchcam", "captum": "captum"}
+METRIC_PEERS = {  # and the package of each
+    "OpenCV contours": "opencv-python-headless",
+    "OpenCV components": "opencv-python-headless",
+    "SciPy": "scipy",
+    "cc3d": "connected-components-3d",
+    "RISE": "",
+    "torchcam": "torchcam",
+    "pytorch-grad-cam": "grad-cam",
+    "Quantus": "quantus",
+}
 MALLOC = ("GLIBC_TUNABLES", "LD_PRELOAD")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from bench import floors, machine
 from bench.agreement import compare
-from bench.clock import Timing, alternate, peak, seconds
+from bench.clock import Timing, alternate, extrapolate, peak, seconds
 from bench.models import Subject, subject
 from bench.peers import Peer, peers
 from bench.rows import Row, stamped
@@ -151,15 +151,11 @@ class _One:
         return compare(self.work.method, self.subject, self.classes, peer.who, maps)
 
     def _partial(self, peer: Peer, floor: float) -> Row:
-        """One of its batches, then three: the difference is the time of two, without what it does once."""
         assert peer.part is not None
-        part, step = peer.part, peer.step
-        part(step)
-        one, three = (seconds(lambda n=n: part(n * step)) for n in (1, 3))
-        total = one + (three - one) * (peer.masks - step) / (2 * step)
+        total = extrapolate(peer.part, peer.step, peer.masks)
         row = self._row(peer.who, Timing([total]), None)
         row.rounds, row.of_floor = 0, total / floor
-        row.note = EXTRAPOLATED.format(3 * step, peer.masks)
+        row.note = EXTRAPOLATED.format(3 * peer.step, peer.masks)
         return row
 
     def _above(self, used: int | None) -> int | None:

@@ -55,7 +55,7 @@ def subject(name: str, layer: str | None, batch: int, device: str, weights: Path
         weights: a folder with a `load_weights.py` that has `load(name)`; where it has no weights for this
             network, and without a folder, weights are random.
     """
-    model, preprocess, real = _network(name, weights)
+    model, preprocess, real = network(name, weights)
     pictures = [image.preprocess(image.read(path), preprocess)[0] for path in PICTURES]
     images = torch.stack([pictures[i % len(pictures)] for i in range(batch)]).to(device)
     model = model.to(device)
@@ -64,25 +64,38 @@ def subject(name: str, layer: str | None, batch: int, device: str, weights: Path
 
 
 @functools.lru_cache(maxsize=2)
-def _network(name: str, weights: Path | None) -> tuple[nn.Module, Preprocess, bool]:
+def network(name: str, weights: Path | None) -> tuple[nn.Module, Preprocess, bool]:
+    """A network in evaluation mode, how its pictures are prepared, and whether its weights are real."""
     if name == "efficientnet_lite0":
         demo = load_demo(None, None, "cpu")
         return demo.model, demo.preprocess, True
     preprocess = Preprocess()
-    real = None if weights is None else _real(name, weights)
+    real = None if weights is None else from_folder(name, weights)
     if real is not None:
-        return real.eval(), preprocess, True
+        return real[0], preprocess, True
     torch.manual_seed(0)
     return torchvision.models.get_model(name, weights=None).eval(), preprocess, False
 
 
-def _real(name: str, folder: Path) -> nn.Module | None:
-    spec = importlib.util.spec_from_file_location("load_weights", folder / "load_weights.py")
+def from_folder(name: str, folder: Path) -> tuple[nn.Module, str] | None:
+    """A network with the weights of a folder, and the file they came from; None where the folder has none for it.
+
+    Args:
+        name: of the network.
+        folder: with a `load_weights.py` that has `FILES`, a file by name, and `load(name)`.
+
+    Raises:
+        ValueError: there is no such script.
+    """
+    script = folder / "load_weights.py"
+    if not script.is_file():
+        raise ValueError(f"--weights {folder}: no load_weights.py in it")
+    spec = importlib.util.spec_from_file_location("load_weights", script)
     assert spec is not None
     assert spec.loader is not None
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
-    return loader.load(name) if name in loader.FILES else None
+    return (loader.load(name).eval(), str(loader.FILES[name])) if name in loader.FILES else None
 
 
 def halves(subject: Subject) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench import machine
-from bench.rows import RESULTS, Row, duration, megabytes, noisy, read_csv, table
+from bench.rows import RESULTS, Row, duration, measured, megabytes, noisy, read_csv, table
 
 HEADER = ("id", "work", "fastcam", "peer", "peer/fastcam", "x floor", "above bare", "map corr.", "target", "")
 
@@ -18,6 +18,8 @@ def verdict(row: Row) -> str:
         checks.append(row.of_floor <= row.limit)
     if row.peak_limit is not None and row.peak is not None:
         checks.append(row.peak <= row.peak_limit)
+    if row.forwards_limit is not None and row.forwards is not None:
+        checks.append(row.forwards <= row.forwards_limit)
     return ("pass" if all(checks) else "MISS") if checks else ""
 
 
@@ -84,11 +86,11 @@ def text(groups: Sequence[Sequence[Row]]) -> str:
     return "\n".join([shown, *[f"floor of {line}" for line in floors], *[f"* {line}" for line in stars]])
 
 
-def newest(folder: Path = RESULTS) -> list[list[Row]]:
-    """The committed rows of peers, of each work the latest."""
+def newest(folder: Path = RESULTS, suite: str = "peers") -> list[list[Row]]:
+    """The committed rows of a suite, of each work the latest."""
     kept: dict[tuple[str, str, str], list[Row]] = {}
-    for path in sorted(folder.glob("*.csv")):
-        for rows in works_of(row for row in read_csv(path) if row.suite == "peers"):
+    for path in measured(folder):
+        for rows in works_of(row for row in read_csv(path) if row.suite == suite):
             key = (rows[0].id, rows[0].what, rows[0].device)
             if key not in kept or rows[0].date >= kept[key][0].date:
                 kept[key] = rows
@@ -113,9 +115,14 @@ def markdown(groups: Sequence[Sequence[Row]]) -> str:
             cells.append("" if row is None else f"{row.median / ours.median:.3g} ×{'' if row.rounds else ' *'}")
         body.append([*cells, megabytes(ours.peak)])
     out = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
-    made = sorted({_made(next(row for row in rows if row.who == "fastcam")) for rows in groups})
-    versions = sorted({f"{row.who} {row.version}" for rows in groups for row in rows if row.who in machine.PEERS})
-    return "\n".join([*out, "", *made, ", ".join(versions), *(f"\\* {line}" for line in sorted(stars))])
+    return "\n".join([*out, "", *noted(groups, machine.PEERS), *(f"\\* {line}" for line in sorted(stars))])
+
+
+def noted(groups: Sequence[Sequence[Row]], peers: Iterable[str]) -> list[str]:
+    """Where the rows of a table were made, and with which versions."""
+    places = sorted({_made(next(row for row in rows if row.who == "fastcam")) for rows in groups})
+    versions = {f"{row.who} {row.version}" for rows in groups for row in rows if row.who in peers and row.version}
+    return [*places, ", ".join(sorted(versions))]
 
 
 def _target(rows: Sequence[Row], ours: Row) -> str:

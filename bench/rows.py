@@ -17,8 +17,8 @@ class Row:
     """Who did what, how fast, on what.
 
     Attributes:
-        suite: "ops", "methods" or "peers".
-        id: of the target, T1 to T4, or "".
+        suite: "ops", "methods", "peers" or "metrics".
+        id: of the target, T1 to T9, or "".
         what: the work.
         who: fastcam, a backend of an op, a peer, or "floor".
         shape: of the images, or of an op's first argument.
@@ -35,7 +35,10 @@ class Row:
         bytes_per_s: memory traffic of an op.
         peak: bytes above those of the bare forward.
         peak_limit: the target for `peak`.
-        agreement: correlation of a peer's map with fastcam's.
+        agreement: correlation of a peer's map with fastcam's, or the share of equal boxes.
+        difference: largest of a peer's values from fastcam's, in their own unit.
+        forwards: images that went through the network, for each image explained.
+        forwards_limit: the target for `forwards`, without any backward.
         version: of who.
         note: what a reader must know.
     """
@@ -59,6 +62,9 @@ class Row:
     peak: int | None = None
     peak_limit: int | None = None
     agreement: float | None = None
+    difference: float | None = None
+    forwards: float | None = None
+    forwards_limit: float | None = None
     version: str = ""
     note: str = ""
     commit: str = ""
@@ -95,6 +101,12 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _short(value) for name, value in asdict(row).items()} for row in rows)
+
+
+def measured(folder: Path = RESULTS) -> list[Path]:
+    """The files of rows in a folder; other tables may lie beside them."""
+    header = "suite,id,what,who,"
+    return [path for path in sorted(folder.glob("*.csv")) if path.read_text(encoding="utf-8").startswith(header)]
 
 
 def read_csv(path: Path) -> list[Row]:

@@ -33,6 +33,11 @@ def header(given: argparse.Namespace) -> None:
 
 
 def run(name: str, given: argparse.Namespace) -> list[Row]:
+    """The rows of a suite."""
+    if name == "metrics":
+        from bench import metrics  # what it compares with takes a while to import
+
+        return metrics.run(given)
     return peers(given) if name == "peers" else micro(name, given)
 
 
