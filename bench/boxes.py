@@ -138,9 +138,9 @@ def _largest(one: np.ndarray, share: float) -> set[tuple[int, int, int, int]]:
     """The boxes of all components of the largest size."""
     from scipy import ndimage
 
-    labels = ndimage.label(one > np.float32(share) * one.max(), structure=np.ones((3, 3), np.uint8))[0]
+    labels: Any = ndimage.label(one > np.float32(share) * one.max(), structure=np.ones((3, 3), np.uint8))[0]
     areas = np.bincount(labels.ravel())[1:]
-    boxes = ndimage.find_objects(labels)
+    boxes: Any = ndimage.find_objects(labels)
     found = [boxes[i] for i in np.flatnonzero(areas == areas.max())]
     return {(x.start, y.start, x.stop - 1, y.stop - 1) for y, x in found}
 

@@ -124,7 +124,11 @@ def _rise(setting: Setting, task: Task, network: str, batch: int) -> list[Row]:
     )
     if worst > CLOSE:
         raise WrongError(f"RISE's loop on {network}: a score differs by {worst:.2g}")
-    also = {"of_floor": spent / rows[0].median, "versus": RISE_VERSUS if network == LITE0 else None, "difference": worst}
+    also = {
+        "of_floor": spent / rows[0].median,
+        "versus": RISE_VERSUS if network == LITE0 else None,
+        "difference": worst,
+    }
     if setting.quick:
         note = f"extrapolated from {3 * PIECE} of {ROWS + 1} steps"
         return [*rows, part_row(task, setting, "RISE", spent, asked.images.shape, note, **also)]

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -72,30 +73,41 @@ def network(name: str, weights: Path | None) -> tuple[nn.Module, Preprocess, boo
     preprocess = Preprocess()
     real = None if weights is None else from_folder(name, weights)
     if real is not None:
-        return real[0], preprocess, True
+        return real, preprocess, True
     torch.manual_seed(0)
     return torchvision.models.get_model(name, weights=None).eval(), preprocess, False
 
 
-def from_folder(name: str, folder: Path) -> tuple[nn.Module, str] | None:
-    """A network with the weights of a folder, and the file they came from; None where the folder has none for it.
+def from_folder(name: str, folder: Path) -> nn.Module | None:
+    """A network with the weights of a folder; None where the folder has none for it.
 
-    Args:
-        name: of the network.
-        folder: with a `load_weights.py` that has `FILES`, a file by name, and `load(name)`.
+    Raises:
+        ValueError: there is no `load_weights.py` in the folder.
+    """
+    loader = _loader(folder)
+    return loader.load(name).eval() if name in loader.FILES else None
+
+
+def weights_file(name: str, folder: Path) -> str | None:
+    """The file of a network's weights in a folder, which its `load_weights.py` names in `FILES`.
 
     Raises:
         ValueError: there is no such script.
     """
+    return _loader(folder).FILES.get(name)
+
+
+@functools.cache
+def _loader(folder: Path) -> Any:
     script = folder / "load_weights.py"
     if not script.is_file():
-        raise ValueError(f"--weights {folder}: no load_weights.py in it")
+        raise ValueError(f"--weights {folder}: no load_weights.py in it; give the folder that has one")
     spec = importlib.util.spec_from_file_location("load_weights", script)
     assert spec is not None
     assert spec.loader is not None
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
-    return (loader.load(name).eval(), str(loader.FILES[name])) if name in loader.FILES else None
+    return loader
 
 
 def halves(subject: Subject) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,12 +56,17 @@ class Pictures:
 
     @classmethod
     def open(cls, path: Path, limit: int | None = None) -> Pictures:
-        """The data set at a path. The pictures of an `annotations.json` were warped to a square, and are again.
+        """The data set at a path, its classes numbered as ImageNet's where folders are named by WordNet ids.
+
+        The pictures of an `annotations.json` were warped to a square, and are again.
 
         Raises:
             ValueError: nothing there that can be used, or no picture with one label.
         """
         found = open_dataset(path)
+        if found.kind == "imagefolder":
+            with contextlib.suppress(ValueError):  # folders of other names stay numbered in sorted order
+                found = open_dataset(path, class_index="imagenet")
         labeled = [sample for sample in found.samples if sample.label is not None]
         if not labeled:
             raise ValueError(f"--data {path}: none of {len(found)} pictures has one label")
@@ -78,7 +84,9 @@ class Pictures:
         side = wanted.crop if isinstance(wanted.crop, tuple) else (wanted.crop, wanted.crop)
         return replace(wanted, size=side, crop=None)
 
-    def batches(self, wanted: Preprocess, size: int = BATCH, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, wanted: Preprocess, size: int = BATCH, start: int = 0, stop: int | None = None
+    ) -> Iterator[Batch]:
         """The pictures from `start` to `stop`; one that cannot be read becomes a problem, once."""
         settings = self.settings(wanted)
         kept: list[tuple[int, Sample, Tensor]] = []

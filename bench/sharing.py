@@ -6,7 +6,7 @@ import contextlib
 import copy
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -114,11 +114,8 @@ def _adcc(setting: Setting, task: Task, name: str, batch: int) -> list[Row]:
         raise WrongError(f"{name}: {worst:.2g} away from the metrics computed one by one")
     calls = {"floor": forward(asked), "fastcam": lambda: evaluation.update(asked.images)}
     timings = alternate(calls, SECONDS[setting.quick], most=40)
-    shape = asked.images.shape
-    floor = {"floor": "the bare forward of the same batch"}
-    rows = [row(task, setting, who, one, shape, of_floor=one.over(timings["floor"])) for who, one in timings.items()]
-    for one in rows:
-        one.floor = floor["floor"]
+    floor, shape, label = timings["floor"], asked.images.shape, "the bare forward of the same batch"
+    rows = [row(task, setting, who, t, shape, floor=label, of_floor=t.over(floor)) for who, t in timings.items()]
     ours = rows[-1]
     ours.forwards, ours.forwards_limit = found.forwards / batch, FORWARDS
     ours.note = f"{found.backwards} backwards"
@@ -128,41 +125,40 @@ def _adcc(setting: Setting, task: Task, name: str, batch: int) -> list[Row]:
 
 
 def _torchcam(setting: Setting, task: Task) -> list[Row]:
-    asked = subject(LITE0, None, 16, setting.device, setting.weights)
-    options = {"score": "probability"}
+    _, preprocess, _ = network(LITE0, setting.weights)
+    cuts = next(bundled(BATCH, preprocess)).images.to(setting.device)
+    asked = replace(subject(LITE0, None, 1, setting.device), images=cuts)
     names = ["average_drop", "increase_in_confidence"]
-    evaluation = Evaluation(CAM(asked.model, "gradcam", asked.layer), names, protocol="torchcam", options=options)
+    cam = CAM(asked.model, "gradcam", asked.layer)
+    evaluation = Evaluation(cam, names, protocol="torchcam", options={"score": "probability"})
     evaluation.update(asked.images)
-    values = evaluation.compute()["gradcam"]
+    drop = evaluation.compute()["gradcam"]["average_drop"]
     calls: dict[str, Callable[[], object]] = {
         "floor": forward(asked),
         "fastcam": lambda: evaluation.update(asked.images),
     }
-    difference = None
+    more: dict[str, dict[str, Any]] = {}
     if installed("torchcam"):
         methods, metrics = (importlib.import_module(f"torchcam.{name}") for name in ("methods", "metrics"))
-        extractor = methods.GradCAM(
-            copy.deepcopy(asked.model), asked.layer, input_shape=tuple(asked.images.shape[1:])
-        )
+        extractor = methods.GradCAM(copy.deepcopy(asked.model), asked.layer, input_shape=tuple(asked.images.shape[1:]))
         metric = metrics.ClassificationMetric(extractor, partial(torch.softmax, dim=-1))
         metric.update(asked.images)
-        theirs = metric.summary()
-        pairs = zip(names, ("avg_drop", "conf_increase"), strict=True)
-        difference = max(abs(values[mine] - theirs[other]) for mine, other in pairs)
+        note = "differs in the average drop: its maps are not scaled again after resizing"
+        more["torchcam"] = {"difference": abs(drop - metric.summary()["avg_drop"]), "note": note}
         calls["torchcam"] = lambda: metric.update(asked.images)
     timings = alternate(calls, SECONDS[setting.quick], least=3, most=20)
-    found = []
-    for who, timing in timings.items():
-        more: dict[str, Any] = {"floor": "the bare forward", "of_floor": timing.over(timings["floor"])}
-        more |= {"difference": difference, "note": "its maps are not scaled again after resizing"} if who == "torchcam" else {}
-        found.append(row(task, setting, who, timing, asked.images.shape, **more))
-    return found
+    floor = timings["floor"]
+    shape, label = asked.images.shape, "the bare forward of the same batch"
+    return [
+        row(task, setting, who, one, shape, floor=label, of_floor=one.over(floor), **more.get(who, {}))
+        for who, one in timings.items()
+    ]
 
 
 def _whole(setting: Setting, task: Task, names: tuple[str, ...]) -> list[Row]:
     """A pass over many pictures, and the bare forwards of the same batches, in turns."""
     model, preprocess, _ = network(LITE0, setting.weights)
-    batches = _batches(setting, preprocess)
+    batches = [replace(one, images=one.images.to(setting.device)) for one in _batches(setting, preprocess)]
     count = sum(len(one.labels) for one in batches)
     evaluation = Evaluation(CAM(model, "gradcam"), names, mean=preprocess.mean, std=preprocess.std)
 
