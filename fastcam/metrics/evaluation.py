@@ -95,6 +95,7 @@ class Evaluation(nn.Module):
             [*(info.name for info in self.infos), *(f"method {name}" for name in self.sources), "total"]
         )
         self.known: dict[Any, Tensor] = {}
+        self.logits: Tensor | None = None  # of the last batch, for who reports predictions
         self.seen = 0
         for source in self.sources.values():
             source.check(self.infos, self.protocol)
@@ -159,6 +160,7 @@ class Evaluation(nn.Module):
                 Observed(batch, one.maps, one.small, one.logits, one.classes, source, wanted) for one in explanations
             ]
             views[source.name] = (seen[0], seen[-1])
+        self.logits = next(iter(views.values()))[0].logits
         for name, (view, _) in views.items():
             view.rivals = [other for rival, (other, _) in views.items() if rival != name]
         if "other_drops" in wanted:  # each method's own cost, before another one asks for it
