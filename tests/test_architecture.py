@@ -31,14 +31,23 @@ BELOW = {
     "metrics": {"ops", "cam"},
     "data": set(),
     "datasets": {"cam"},  # of which only the public fastcam.image, see PUBLIC
+    "distributed": set(),
     "cli": {"data"},
 }
 # The edges, and what else of fastcam each of them may see.
-EDGES = {"cli": ("fastcam.cli.", "fastcam.data."), "datasets": ("fastcam.datasets.",)}
+EDGES = {
+    "cli": ("fastcam.cli.", "fastcam.data."),
+    "datasets": ("fastcam.datasets.",),
+    "distributed": ("fastcam.distributed.",),
+}
 # What an edge may see: the public names, each in the module that publishes it.
 PUBLIC = {
     "fastcam",
     "fastcam.datasets",
+    "fastcam.distributed",
+    "fastcam.distributed.local",
+    "fastcam.distributed.on_ray",
+    "fastcam.distributed.torchrun",
     "fastcam.image",
     "fastcam.methods.registry",
     "fastcam.metrics",
@@ -96,6 +105,7 @@ def test_imports_only_from_the_layers_below(path):
             op = module.startswith("fastcam.ops.") and module.rsplit(".", 1)[1] in OPS
             inside = module.startswith(EDGES[layer])
             assert module in PUBLIC or inside or op, f"{module} is not a public name"
+            assert layer != "distributed" or not module.startswith("fastcam.cli"), "the command line calls it"
             assert not attribute_chains(path)
         else:
             below = layer_of(module)

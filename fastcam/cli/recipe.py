@@ -17,9 +17,7 @@ from fastcam.cli import arguments, models
 from fastcam.datasets import Dataset, open_dataset
 from fastcam.distributed import Job, Plan, digest
 from fastcam.methods.registry import METHODS
-from fastcam.metrics import Evaluation
-from fastcam.metrics.protocols import Protocol
-from fastcam.metrics.protocols import find as find_protocol
+from fastcam.metrics import PROTOCOLS, Evaluation, Protocol
 from fastcam.metrics.registry import METRICS, MetricInfo
 from fastcam.metrics.registry import find as find_metrics
 
@@ -231,7 +229,9 @@ def choices(
     patterns = [part.strip() for text in metrics for part in text.split(",")]
     for pattern in patterns:
         find_metrics(pattern)
-    find_protocol(protocol).with_options(of_protocol)
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"--protocol is {protocol!r}; choose from {', '.join(PROTOCOLS)}")
+    PROTOCOLS[protocol].with_options(of_protocol)
     for name, own in of_methods.items():
         if "seed" in METHODS[name].options:
             own.setdefault("seed", seed)

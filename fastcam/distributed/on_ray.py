@@ -143,7 +143,7 @@ def _reason(error: BaseException) -> BaseException:
     seen: BaseException | None = error
     while seen is not None:
         inner = getattr(seen, "cause", None)
-        if type(inner) in (ValueError, TypeError):
+        if isinstance(inner, BaseException) and type(inner) in (ValueError, TypeError):
             return inner
         seen = inner or seen.__cause__
     return error

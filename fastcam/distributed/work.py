@@ -7,9 +7,9 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -116,7 +116,7 @@ class Worker:
         """
         job = self.job
         samples = (job.dataset.samples[index] for shard in shards for index in plan.shard(shard))
-        loading = prefetch(samples, job.preprocess, job.loaders, 2 * job.batch_size)
+        loading = cast("Generator[Loaded]", prefetch(samples, job.preprocess, job.loaders, 2 * job.batch_size))
         try:
             for shard in shards:
                 yield self._compute(shard, plan.shard(shard), loading)
@@ -183,10 +183,8 @@ class Worker:
             torch.stack(masks) if masks else None,
             ids=indices,
         )
-        logits = getattr(job.evaluation, "logits", None)
-        if logits is None:
-            logits = next(iter(job.cams.values())).scorer(images)
-        probability, predicted = logits.float().softmax(1).max(1)
+        assert job.evaluation.logits is not None
+        probability, predicted = job.evaluation.logits.float().softmax(1).max(1)
         shared = {
             "index": indices,
             "key": [picture.sample.key for picture in pictures],
