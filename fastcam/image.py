@@ -263,10 +263,13 @@ def preprocess(picture: Tensor, settings: Preprocess = Preprocess()) -> tuple[Te
 
     require_picture("picture", picture, 3)
     target, crop, top, left = place((picture.shape[0], picture.shape[1]), settings)
-    if target != picture.shape[:2]:
-        image = Image.fromarray(picture.cpu().contiguous().numpy())
-        image = image.resize((target[1], target[0]), Image.Resampling[settings.interpolation.upper()])
-        picture = torch.from_numpy(np.array(image)).to(picture.device)
-    picture = picture[top : top + crop[0], left : left + crop[1]].contiguous()
-    mean, std = picture.new_tensor([settings.mean, settings.std], dtype=torch.float32)
-    return ((picture / 255 - mean) / std).permute(2, 0, 1).contiguous(), picture
+    pixels = picture.cpu().numpy()
+    if target != pixels.shape[:2]:
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        pixels = np.array(image.resize((target[1], target[0]), Image.Resampling[settings.interpolation.upper()]))
+    pixels = np.ascontiguousarray(pixels[top : top + crop[0], left : left + crop[1]])
+    # A table of the 256 values, looked up by NumPy: torch would start a team of threads in each thread that loads
+    # pictures, which slows the one that computes.
+    values = ((torch.arange(256)[:, None] / 255 - torch.tensor(settings.mean)) / torch.tensor(settings.std)).numpy()
+    channels = np.stack([values[:, channel][pixels[..., channel]] for channel in range(3)])
+    return torch.from_numpy(channels).to(picture.device), torch.from_numpy(pixels).to(picture.device)
