@@ -145,5 +145,5 @@ def _reason(error: BaseException) -> BaseException:
         inner = getattr(seen, "cause", None)
         if isinstance(inner, BaseException) and type(inner) in (ValueError, TypeError):
             return inner
-        seen = inner or seen.__cause__
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
     return error
