@@ -232,7 +232,7 @@ def test_boxes_agree_up_to_ties():
     assert boxes.agreement(one, [0.5], [[first]], [[last]]) == 1, "two components of one pixel"
     assert boxes.agreement(one, [0.5], [[first]], [[((0, 0, 4, 2), -1)]]) == 0, "a finder that counts no pixels"
     for wrong in (((4, 2, 4, 2), 2), ((1, 1, 1, 1), 1)):
-        with pytest.raises(AssertionError, match="threshold 0.50"):
+        with pytest.raises(AssertionError, match=r"threshold 0\.50"):
             boxes.agreement(one, [0.5], [[first]], [[wrong]])
 
 

@@ -116,7 +116,9 @@ class Worker:
         """
         job = self.job
         samples = (job.dataset.samples[index] for shard in shards for index in plan.shard(shard))
-        loading = cast("Generator[Loaded, None, None]", prefetch(samples, job.preprocess, job.loaders, 2 * job.batch_size))
+        loading = cast(
+            "Generator[Loaded, None, None]", prefetch(samples, job.preprocess, job.loaders, 2 * job.batch_size)
+        )
         try:
             for shard in shards:
                 yield self._compute(shard, plan.shard(shard), loading)
