@@ -108,14 +108,17 @@ def _open(call: Run, store: Store, job: Job, plan: Plan) -> list[int]:
     """Takes the folder; the shards still to compute."""
     check_folder(call.out, FIGURES + ROW * len(plan.samples) * (len(job.cams) + 1))
     store.open(call.overwrite)
-    if call.overwrite:
-        for name in OUTPUTS:
-            (call.out / name).unlink(missing_ok=True)
-    missing = store.missing(plan)
-    if job.strict:
-        for result in store.results([shard for shard in range(len(plan)) if shard not in set(missing)]):
+    try:
+        if call.overwrite:
+            for name in OUTPUTS:
+                (call.out / name).unlink(missing_ok=True)
+        missing = store.missing(plan)
+        for result in store.results(sorted(set(range(len(plan))) - set(missing))) if job.strict else ():
             if result.problems:
                 raise ValueError("{file}: {reason}".format(**result.problems[0]))
+    except BaseException:
+        store.close()
+        raise
     return missing
 
 

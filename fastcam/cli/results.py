@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import fastcam
@@ -20,7 +21,7 @@ from fastcam.distributed import Gathered, Result, whole, write_whole
 from fastcam.metrics.registry import METRICS
 
 ROWS, RESULTS, MARKDOWN = "rows.parquet", "results.json", "results.md"
-PACKAGES = ("torch", "torchmetrics", "numpy", "pillow", "timm", "torchvision", "pyarrow", "ray")
+PACKAGES = ("torchmetrics", "numpy", "pillow", "timm", "torchvision", "pyarrow", "ray")
 BASELINE = "center"
 GROUP = 4096  # rows: more than a few shards in a row group, and still little memory
 COSTS = (
@@ -131,7 +132,7 @@ def check() -> None:
 
 def versions() -> dict[str, str]:
     """Of Python, fastcam and the packages that have a part in the numbers."""
-    found = {"python": platform.python_version(), "fastcam": fastcam.__version__}
+    found = {"python": platform.python_version(), "fastcam": fastcam.__version__, "torch": torch.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -227,6 +228,7 @@ def markdown(outcome: Outcome) -> str:
     parts = [
         f"# {settings['model']} on {Path(outcome.data).name}",
         f"{outcome.summary}. {made}",
+        "\n".join(f"- {note}" for note in outcome.notes),
         _table(["method", *(f"{name} {ARROWS[METRICS[name].direction]}" for name in outcome.metrics)], rows),
         "↑ higher is better, ↓ lower is better, best in bold, – no value. "
         f"`{BASELINE}` is a Gaussian in the middle of every picture." * (BASELINE in outcome.table),
@@ -234,8 +236,6 @@ def markdown(outcome: Outcome) -> str:
         _table(["", "forwards", "tails", "backwards", "seconds"], cost_rows(outcome)),
         f"{COSTS} {found.seconds:,.1f} s in all workers together, {found.waited:,.1f} s of these waiting for pictures.",
     ]
-    if outcome.notes:
-        parts.append("\n".join(f"- {note}" for note in outcome.notes))
     if outcome.problems:
         lines = [f"- {one['file']}: {one['reason']}" for one in outcome.problems[:SHOWN]]
         more = len(outcome.problems) - SHOWN

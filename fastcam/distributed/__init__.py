@@ -7,7 +7,7 @@ not at all. Shards never depend on how many workers compute them, and their sums
 from __future__ import annotations
 
 from fastcam.distributed.files import check_folder, whole, write_whole
-from fastcam.distributed.gather import Gathered, gather
+from fastcam.distributed.gathered import Gathered, gather
 from fastcam.distributed.identity import digest, machine
 from fastcam.distributed.shards import Plan, Result, Store
 from fastcam.distributed.work import Job, Recipe, Worker

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from fastcam.distributed.gather import gather
+from fastcam.distributed.gathered import gather
 from fastcam.distributed.shards import Plan, Result, Store
 from fastcam.distributed.work import Job, Worker
 

@@ -213,6 +213,7 @@ class RoadRows:
             generator = torch.Generator().manual_seed(self.seeds[b] + rest)
             noise.append(torch.randn(self.images.shape[1:], generator=generator))
         gone = torch.stack(removed)
-        rows.copy_(ops.impute_pixels(torch.stack(images), gone))
+        # Solved on the CPU, where the op has its kernel.
+        rows.copy_(ops.impute_pixels(torch.stack(images).cpu(), gone.cpu()))
         rows += self.noise * torch.stack(noise).to(rows) * gone[:, None]
         return rows
