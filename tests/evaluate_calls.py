@@ -13,18 +13,9 @@ from PIL import Image
 from tests.cli_calls import TINY, run
 
 COUNT = 10
-QUICK = (
-    "--methods",
-    "gradcam,reciprocam",
-    "--shard-size",
-    "4",
-    "--batch-size",
-    "3",
-    "-O",
-    "steps=4",
-    "-O",
-    "sensitivity_samples=2",
-)
+OPTIONS = {"steps": 4, "sensitivity_samples": 2}
+QUICK = ("--methods", "gradcam,reciprocam", "--shard-size", "4", "--batch-size", "3")
+QUICK += tuple(word for name, value in OPTIONS.items() for word in ("-O", f"{name}={value}"))
 METRICS = "average_drop,pointing_game,max_sensitivity"
 
 
