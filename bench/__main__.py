@@ -18,6 +18,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short list, few rounds: minutes on two idle cores")
     parser.add_argument("--only", default="", help="works whose id or text contains this (T1, scorecam, resnet50)")
     parser.add_argument("--threads", type=int, default=2, help="of torch and of fastcam's kernels (default 2)")
+    parser.add_argument("--malloc", choices=("kept", "stock"), default="kept", help="keep freed memory (default)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path, help="folder with a load_weights.py; else resnet50 is random")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
@@ -38,8 +39,10 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     given = arguments()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # read once, when torch and the kernels are loaded
-    from bench import report, report_metrics, rows, suites
+    from bench import machine, report, report_metrics, rows, suites
 
+    if given.malloc == "kept":
+        machine.keep_memory()
     if given.what == "report":
         table = given.table or "peers"
         made = {"peers": report.markdown, "metrics": report_metrics.markdown}[table]

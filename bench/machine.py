@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from fastcam.allocator import chosen, keep_freed_memory
+
 PEERS = {"pytorch-grad-cam": "grad-cam", "torchcam": "torchcam", "captum": "captum"}
 METRIC_PEERS = {  # and the package of each
     "OpenCV contours": "opencv-python-headless",
@@ -23,7 +25,6 @@ METRIC_PEERS = {  # and the package of each
     "pytorch-grad-cam": "grad-cam",
     "Quantus": "quantus",
 }
-MALLOC = ("GLIBC_TUNABLES", "LD_PRELOAD")
 
 
 @functools.cache
@@ -60,10 +61,16 @@ def processor() -> str:
     return f"{fields.get('model name', platform.machine())} ({torch.backends.cpu.get_cpu_capability()})"
 
 
+@functools.cache
+def keep_memory() -> bool:
+    """Lets malloc keep freed memory, for all contenders alike: without it page faults blur what is compared."""
+    return keep_freed_memory()
+
+
 def allocator() -> str:
-    """ "stock", or the settings that change how malloc keeps freed memory."""
-    names = [name for name in os.environ if name in MALLOC or name.startswith("MALLOC_")]
-    return ", ".join(f"{name}={os.environ[name]}" for name in sorted(names)) or "stock"
+    """ "kept", "stock", or the settings in the environment that change how malloc keeps freed memory."""
+    kept = keep_memory.cache_info().currsize and keep_memory()
+    return chosen() or ("kept" if kept else "stock")
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from bench.measure import Bench
 from bench.peers import missing
 from bench.rows import Row, duration, stamped, table
 from bench.works import works
+from fastcam.allocator import ADVICE
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,7 +66,10 @@ def micro(name: str, given: argparse.Namespace) -> list[Row]:
         speed = ["--benchmark-max-time=0.05", "--benchmark-min-rounds=3"] if given.quick else []
         command = [sys.executable, "-m", "pytest", f"bench/test_bench_{name}.py", "-q", "-p", "no:cacheprovider"]
         command += [f"--benchmark-json={file}", f"--device={given.device}", f"-k={given.only}", *speed]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        malloc = dict(setting.split("=") for setting in ADVICE.split()) if machine.allocator() == "kept" else {}
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **malloc}
+        )
         if done.returncode or not file.exists():
             raise SystemExit(done.stdout + done.stderr)
         benchmarks = json.loads(file.read_text())["benchmarks"]

@@ -11,13 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .allocator import keep_freed_memory
     from .cam import CAM, Explanation, explain
     from .methods.registry import list_methods
     from .metrics.registry import list_metrics
     from .targets import ClassesOf, TopK
 
 __version__ = "0.1.0"
-__all__ = ["CAM", "ClassesOf", "Explanation", "TopK", "__version__", "explain", "list_methods", "list_metrics"]
+__all__ = [
+    "CAM",
+    "ClassesOf",
+    "Explanation",
+    "TopK",
+    "__version__",
+    "explain",
+    "keep_freed_memory",
+    "list_methods",
+    "list_metrics",
+]
 
 _HOME = {
     "CAM": "cam",
@@ -27,6 +38,7 @@ _HOME = {
     "TopK": "targets",
     "list_metrics": "metrics",
     "ClassesOf": "targets",
+    "keep_freed_memory": "allocator",
 }
 
 

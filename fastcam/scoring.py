@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 DEFAULT_MEMORY = 256 << 20  # bytes above the bare forward
-SIZES = (4, 8, 16, 32, 64, 128, 256)
-WORTH = 1.03  # a larger chunk must be this much faster per row to be kept
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TIMED = 2  # runs of each size after one to warm up; the faster counts, for other processes only slow one down
+HOPELESS = 1.15  # larger sizes are not tried once one takes this much longer per row than the best
 ON_DEVICE = 64  # rows a chunk on a GPU, where timing would need a synchronization
 
 
@@ -36,30 +37,30 @@ class Budget:
 class Tuning:
     """What is known of the best chunk size of one kind of forward; kept for the process.
 
-    Each size runs once to warm up (buffers, kernels and caches of that shape are made then) and once for the
-    clock; sizes grow as long as that pays.
+    Sizes are tried from the smallest on. Each runs once to warm up (buffers, kernels and caches of that shape are
+    made then), then for the clock.
     """
 
     untried: list[int]
-    rates: dict[int, float] = field(default_factory=dict)
+    runs: list[float] = field(default_factory=list)
+    best: dict[int, float] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Rows to take next."""
-        return self.untried[0] if self.untried else max(self.rates, key=self.rates.__getitem__, default=1)
+        return self.untried[0] if self.untried else min(self.best, key=self.best.__getitem__, default=1)
 
     def learn(self, size: int, seconds: float) -> None:
         """Take note of one chunk of `size` rows."""
         if not self.untried or size != self.untried[0]:
             return
-        if size not in self.rates:
-            self.rates[size] = 0.0
-            return
-        before = max((rate for tried, rate in self.rates.items() if tried != size), default=0.0)
-        self.rates[size] = size / seconds
-        self.untried.pop(0)
-        if self.rates[size] < before * WORTH:
-            self.untried.clear()
+        self.runs.append(seconds / size)
+        if len(self.runs) > TIMED:
+            self.best[size] = min(self.runs[1:])
+            self.runs.clear()
+            self.untried.pop(0)
+            if self.best[size] > HOPELESS * min(self.best.values()):
+                self.untried.clear()
 
 
 @dataclass

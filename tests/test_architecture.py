@@ -43,6 +43,7 @@ EDGES = {
 # What an edge may see: the public names, each in the module that publishes it.
 PUBLIC = {
     "fastcam",
+    "fastcam.allocator",  # what `fastcam env` says of it
     "fastcam.datasets",
     "fastcam.distributed",
     "fastcam.distributed.local",

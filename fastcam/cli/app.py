@@ -69,6 +69,9 @@ def _options(
     ] = False,
 ) -> None:
     """Class activation maps, compiled: which parts of a picture a network looked at."""
+    from fastcam import keep_freed_memory
+
+    keep_freed_memory()
 
 
 @app.command()

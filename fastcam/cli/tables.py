@@ -10,7 +10,8 @@ import torch
 from rich.text import Text
 
 import fastcam
-from fastcam import ops
+from fastcam import keep_freed_memory, ops
+from fastcam.allocator import ADVICE, chosen
 from fastcam.cli.console import ARROWS, console, table
 from fastcam.cli.models import Loaded
 from fastcam.methods.registry import METHODS
@@ -92,6 +93,15 @@ def layers(loaded: Loaded, as_json: bool) -> None:
     console().print(table(["layer", "kind", "shape", ""], rows, f"{loaded.label}, one {height} x {width} picture"))
 
 
+def malloc() -> str:
+    """How freed memory is treated here, and what to do about it."""
+    if own := chosen():
+        return f"as the environment says: {own}"
+    if not keep_freed_memory():
+        return "not glibc's: left as it is"
+    return f"kept by the commands; in a program of your own call fastcam.keep_freed_memory(), or start it with {ADVICE}"
+
+
 def environment() -> dict[str, Any]:
     """Versions, hardware and which op runs on which backend, as plain data."""
     build = build_info()
@@ -107,6 +117,7 @@ def environment() -> dict[str, Any]:
             "openmp": build["openmp"],
             "compiler": build["compiler"] or None,
         },
+        "malloc": malloc(),
         "cuda": {
             "built": build["cuda"],
             "torch": torch.version.cuda,
@@ -135,6 +146,7 @@ def env(as_json: bool) -> None:
         ["python", f"{found['python']} on {found['platform']}"],
         ["torch", f"{found['torch']}, CUDA {cuda['torch'] or 'none'}, {cpu['torch_isa']}"],
         ["cpu", f"{isa}, {openmp}, {cpu['threads']} threads, {cpu['compiler'] or 'nothing compiled'}"],
+        ["malloc", found["malloc"]],
         ["gpu", f"{', '.join(cuda['devices']) or 'none'}; fastcam {kernels} CUDA kernels"],
     ]
     console().print(table(["", ""], rows))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastcam import keep_freed_memory
 from fastcam.distributed.shards import Plan, Result
 from fastcam.distributed.work import Recipe, Worker
 
@@ -30,6 +31,7 @@ class Actor:
 
     def __init__(self, recipe: Recipe, fingerprint: str, plan: Plan, threads: int) -> None:
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self.worker = Worker(recipe.build(), fingerprint)
         self.plan = plan
 
