@@ -21,6 +21,7 @@ from .model.layers import find as find_layer
 from .model.network import Network
 from .model.outputs import Selector, require_finite, widen
 from .model.tally import Tally, counting
+from .runtimes import require
 from .scorer import Scorer
 from .scoring import Budget
 from .targets import TargetSpec
@@ -69,12 +70,15 @@ class CAM:
         max_memory: bytes that a masked forward may take above the bare forward; None is 256 MB.
         precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
         compile: run masked forwards of the whole model through `torch.compile`.
+        runtime: what runs masked forwards of the whole model on a CPU: "torch", "onnxruntime" or "openvino". The
+            model is exported once, which takes seconds, and its logits are compared with torch's on every use; one
+            that cannot be exported runs in torch, after a warning.
         output: what to score in the model's output: a key, an attribute, an index, or a function.
         fusion: "mean" or "max" of the maps of several layers.
         **options: of the method, see `fastcam methods`.
 
     Raises:
-        ValueError: an unknown method, layer, or value of an option.
+        ValueError: an unknown method, layer, or value of an option; a runtime that is not installed.
         TypeError: a model that is no `nn.Module`, or an option that the method does not have.
 
     Example:
@@ -97,6 +101,7 @@ class CAM:
         max_memory: int | None = None,
         precision: str = "float32",
         compile: bool = False,  # noqa: A002 - torch's own word
+        runtime: str = "torch",
         output: Selector = None,
         fusion: str = "mean",
         **options: Any,
@@ -115,8 +120,9 @@ class CAM:
             raise ValueError(f"batch_size must be 'auto' or a positive int, got {batch_size!r}")
         if max_memory is not None and max_memory < 1:
             raise ValueError(f"max_memory must be a positive number of bytes or None, got {max_memory!r}")
+        require(runtime, precision, compile)
         self.fusion = fusion
-        self.budget = Budget(batch_size, max_memory, compile)
+        self.budget = Budget(batch_size, max_memory, compile, runtime)
         self.layer_names: list[str] = []
 
     def __call__(

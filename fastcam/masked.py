@@ -99,7 +99,7 @@ def input_scores(question: Question, forward: Forward, target: Target) -> tuple[
 
 @dataclass
 class _Fill:
-    """Writes masked images [start, stop), mask by mask and sample by sample, into one buffer."""
+    """Writes masked images [start, stop), mask by mask and sample by sample."""
 
     evidence: InputScores
     options: dict[str, Any]
@@ -110,19 +110,10 @@ class _Fill:
     generator: torch.Generator
     _mask: tuple[int, Tensor, Tensor] | None = None
 
-    def __post_init__(self) -> None:
-        self.buffer = Buffer(
-            tuple(self.image.shape[1:]),
-            self.image.dtype,
-            self.image.device,
-            channels_last=self.image.shape[1] > 1,
-        )
-
-    def __call__(self, start: int, stop: int) -> Tensor:
-        rows = self.buffer.rows(stop - start)
+    def __call__(self, start: int, stop: int, rows: Tensor) -> None:
         if self.evidence.sample is None:
             ops.mask_images(self.maps, self.image, start, stop, rows, self.normalize)
-            return rows
+            return
         row = start
         while row < stop:
             k, first = divmod(row, self.samples)
@@ -132,7 +123,6 @@ class _Fill:
                 mask, self.image[0], draws[first:last], self.options
             )
             row += last - first
-        return rows
 
     def _of(self, k: int) -> tuple[Tensor, Tensor]:
         """The mask k (1, H, W) and its samples' draws, made once when the first sample is wanted."""
@@ -150,7 +140,7 @@ def _run_images(
     target: Target,
     image: int,
     rows: int,
-    fill: Callable[[int, int], Tensor],
+    fill: Callable[[int, int, Tensor], None],
     probability: bool,
 ) -> Tensor:
     return Scorer(question.network, question.budget).stream(
@@ -210,11 +200,11 @@ def _run_tail(
     key = (kind, forward.captured.name, tuple(a.shape[1:]), a.dtype, a.device)
     bytes_ = TAIL_ROW * a[0].numel() * a.element_size()
 
-    def fill(start: int, stop: int) -> Tensor:
-        out = buffer.rows(stop - start)
+    def fill(start: int, stop: int, rows: Tensor) -> None:
         if over == "channels":
-            return ops.mask_channels(a, start, stop, out)
-        return ops.mask_cells(a, start, stop, out, kernel)
+            ops.mask_channels(a, start, stop, rows)
+        else:
+            ops.mask_cells(a, start, stop, rows, kernel)
 
     def run(maps: Tensor) -> Any:
         count(tails=len(maps))
@@ -223,6 +213,7 @@ def _run_tail(
     chunks = Chunks(rows, bytes_, key, facts.tunings, budget.batch_size, budget.max_memory, a.device)
     return score_rows(
         chunks,
+        buffer,
         fill,
         run,
         lambda logits, start, stop: _score(logits, target, image, probability),

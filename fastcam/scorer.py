@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import engines
 from .model.capture import evaluation
 from .model.network import Network
 from .model.structure import row_bytes
 from .model.tally import Tally, count, counting
-from .scoring import Budget, Chunks, score_rows
+from .scoring import Budget, Buffer, Chunks, score_rows
 
 __all__ = ["Scorer", "Tally", "counting"]
 
@@ -52,7 +53,7 @@ class Scorer:
         self,
         like: Tensor,
         rows: int,
-        fill: Callable[[int, int], Tensor],
+        fill: Callable[[int, int, Tensor], None],
         score: Callable[[Any, int, int], Tensor],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
@@ -63,7 +64,7 @@ class Scorer:
         Args:
             like: (B, C, H, W) images; the rows have their size, type and device.
             rows: how many there are.
-            fill: (start, stop) -> the rows (n, C, H, W), in a buffer that the next call may overwrite.
+            fill: (start, stop, out) writes the rows [start, stop) into out (n, C, H, W).
             score: (logits, start, stop) -> (n, T)
             args: further inputs of the model for `like`.
             kwargs: the same by name.
@@ -71,26 +72,37 @@ class Scorer:
 
         Returns:
             (T, rows) in float32 at least.
+
+        Raises:
+            ValueError: the runtime cannot take such images or further inputs.
         """
         network, budget = self.network, self.budget
         named = kwargs or {}
         model = torch.compile(network.model) if budget.compile else network.model
-        key = ("images", tuple(like.shape[1:]), like.dtype, like.device, network.precision, budget.compile)
+        size, runtime = tuple(like.shape[1:]), budget.runtime
+        key = ("images", size, like.dtype, like.device, network.precision, budget.compile)
 
         def others(value: Any, rows: int) -> Any:
             batched = isinstance(value, Tensor) and value.dim() and len(value) == len(like)
             return value[image : image + 1].expand(rows, *value.shape[1:]) if batched else value
 
-        def run(chunk: Tensor) -> Any:
+        def in_torch(chunk: Tensor) -> Any:
             count(forwards=len(chunk))
             given = [others(v, len(chunk)) for v in args]
             return network.select(model(chunk, *given, **{k: others(v, len(chunk)) for k, v in named.items()}))
 
         with evaluation(network.model), network.running(like.device, compiled=budget.compile):
-            known = network.facts.row_bytes
+            known, first = network.facts.row_bytes, like.new_empty((1, *size))
+            if key not in known or runtime != "torch":
+                fill(0, 1, first)
             if key not in known:
-                known[key] = int(ROW_SLACK * row_bytes(network.model, lambda: run(fill(0, 1))))
-            bytes_ = known[key] + like[0].numel() * like.element_size()
+                known[key] = int(ROW_SLACK * row_bytes(network.model, lambda: in_torch(first)))
+            run: Callable[[Tensor], Any] = in_torch
+            if runtime != "torch":
+                run = engines.find(network, runtime, like, bool(args or named), first, in_torch) or in_torch
+            tuned = key if run is in_torch else (*key, runtime)
+            bytes_ = known[key] + first.numel() * first.element_size()
             tunings = network.facts.tunings
-            chunks = Chunks(rows, bytes_, key, tunings, budget.batch_size, budget.max_memory, like.device)
-            return score_rows(chunks, fill, run, score)
+            chunks = Chunks(rows, bytes_, tuned, tunings, budget.batch_size, budget.max_memory, like.device)
+            buffer = Buffer(size, like.dtype, like.device, channels_last=run is in_torch and size[0] > 1)
+            return score_rows(chunks, buffer, fill, run, score)

@@ -26,11 +26,13 @@ class Budget:
         batch_size: rows a forward, or "auto".
         max_memory: bytes of a chunk above the bare forward of one image; None is 256 MB.
         compile: whether whole-model chunks run through `torch.compile`.
+        runtime: what runs whole-model chunks, see `runtimes.RUNTIMES`.
     """
 
     batch_size: int | str = "auto"
     max_memory: int | None = None
     compile: bool = False
+    runtime: str = "torch"
 
 
 @dataclass
@@ -141,7 +143,8 @@ class Buffer:
 
 def score_rows(
     chunks: Chunks,
-    fill: Callable[[int, int], Tensor],
+    buffer: Buffer,
+    fill: Callable[[int, int, Tensor], None],
     run: Callable[[Tensor], Any],
     score: Callable[[Any, int, int], Tensor],
 ) -> Tensor:
@@ -149,7 +152,8 @@ def score_rows(
 
     Args:
         chunks: the slices.
-        fill: (start, stop) -> the rows, in a buffer that the next call may overwrite.
+        buffer: what the rows of each are written into.
+        fill: (start, stop, out) writes the rows [start, stop).
         run: rows -> logits.
         score: (logits, start, stop) -> (n, T)
 
@@ -158,6 +162,8 @@ def score_rows(
     """
     kept = []
     for start, stop in chunks:
-        scores = score(run(fill(start, stop)), start, stop)
+        rows = buffer.rows(stop - start)
+        fill(start, stop, rows)
+        scores = score(run(rows), start, stop)
         kept.append(scores.to(torch.promote_types(scores.dtype, torch.float32)))
     return torch.cat(kept).T

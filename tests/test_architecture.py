@@ -27,7 +27,8 @@ BELOW = {
     "ops": {"_C"},
     "methods": {"ops"},
     "model": {"ops"},
-    "cam": {"ops", "methods", "model"},
+    "runtimes": set(),
+    "cam": {"ops", "methods", "model", "runtimes"},
     "metrics": {"ops", "cam"},
     "data": set(),
     "datasets": {"cam"},  # of which only the public fastcam.image, see PUBLIC

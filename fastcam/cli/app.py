@@ -20,6 +20,7 @@ from fastcam.cli.options import (
     Model,
     Option,
     Precision,
+    Runtime,
     Weights,
 )
 
@@ -110,6 +111,7 @@ def explain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-out"),
     device: Device = None,
     precision: Precision = "float32",
+    runtime: Runtime = "torch",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Masked pictures in one forward (default: as many as run well).")
     ] = None,
@@ -141,7 +143,9 @@ def explain(
     )  # fmt: skip
     batch = batch_size or loaded.batch or "auto"
     cams = {
-        name: CAM(loaded.model, name, _layers(layer), batch_size=batch, precision=precision, **options[name])
+        name: CAM(
+            loaded.model, name, _layers(layer), batch_size=batch, precision=precision, runtime=runtime, **options[name]
+        )
         for name in found
     }
     job = explain.Job(loaded, cams, wanted, class_names, out, colors, alpha)
@@ -187,6 +191,7 @@ def evaluate(
     ] = None,
     device: Device = None,
     precision: Precision = "float32",
+    runtime: Runtime = "torch",
     as_json: AsJson = False,
 ) -> None:
     """Evaluate methods on a data set; the same command again goes on where a run was stopped."""
@@ -197,7 +202,8 @@ def evaluate(
         data=absolute(data), model=model, weights=weights and absolute(weights), limit=limit,
         class_index=class_index and absolute(class_index), kind=kind, split=split, crop=crop, layer=_layers(layer),
         seed=seed, batch_size=batch_size, shard_size=shard_size, max_memory=arguments.parse_bytes(max_memory),
-        device=device, precision=precision, strict=strict, loaders=(workers if ray is None else None) or 2,
+        device=device, precision=precision, runtime=runtime, strict=strict,
+        loaders=(workers if ray is None else None) or 2,
         **choices(methods, metrics, protocol, option or [], target, resize, seed),
     )  # fmt: skip
     raise typer.Exit(evaluate.run(evaluate.Run(recipe, out, overwrite, ray, workers, as_json)))

@@ -37,6 +37,9 @@ Option = Annotated[
     ),
 ]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Runtime = Annotated[
+    str, typer.Option(help="Of masked forwards on a CPU: torch, onnxruntime or openvino; exporting takes seconds.")
+]
 Crop = Annotated[int | None, typer.Option(min=1, help="Side of the center crop in pixels (default: the model's).")]
 
 

@@ -55,6 +55,7 @@ class Recipe:
     max_memory: int | None = None
     device: str | None = None
     precision: str = "float32"
+    runtime: str = "torch"
     crop: int | None = None
     warp: bool = False
     strict: bool = False
@@ -71,7 +72,8 @@ class Recipe:
         loaded = models.load(self.model, self.weights, self.device, crop=self.crop)
         preprocess = self._fitted(loaded)
         batch = loaded.batch or self.batch_size
-        shared = {"batch_size": batch, "max_memory": self.max_memory, "precision": self.precision}
+        shared = {"batch_size": batch, "max_memory": self.max_memory}
+        shared |= {"precision": self.precision, "runtime": self.runtime}
         cams = {name: CAM(loaded.model, name, self.layer, **shared, **own) for name, own in self.methods.items()}
         classes = _classes(next(iter(cams.values())), loaded, preprocess)
         if isinstance(self.target, int) and self.target >= classes:
@@ -107,6 +109,7 @@ class Recipe:
             "layer": self.layer,
             "target": self.target,
             "precision": self.precision,
+            "runtime": self.runtime,
             "batch_size": batch,
             "shard_size": self.shard_size,
             "seed": self.seed,

@@ -217,8 +217,8 @@ def markdown(outcome: Outcome) -> str:
     settings, found = outcome.settings, outcome.gathered
     protocol = settings["evaluation"]["protocol"]["name"]
     made = (
-        f"Protocol {protocol}, seed {settings['seed']}, {settings['precision']}, batches of "
-        f"{settings['batch_size']}; fastcam {settings['fastcam']}, torch {settings['torch']}."
+        f"Protocol {protocol}, seed {settings['seed']}, {settings['precision']} in {settings['runtime']}, "
+        f"batches of {settings['batch_size']}; fastcam {settings['fastcam']}, torch {settings['torch']}."
     )
     best = {metric: outcome.best(metric) for metric in outcome.metrics}
     rows = [

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fastcam import ops
-from fastcam.scoring import Buffer
 
 from .perturbation import pixel_counts
 from .protocols import Protocol
@@ -47,11 +46,6 @@ def score_stream(batch: Batch, rows: PixelRows | RoadRows, explained: Tensor) ->
         return logits.gather(1, classes[start:stop, None])
 
     return batch.scorer.stream(batch.images, len(rows.image), rows.fill, score)[0]
-
-
-def _buffer(images: Tensor) -> Buffer:
-    shape = tuple(images.shape[1:])
-    return Buffer(shape, images.dtype, images.device, channels_last=images.shape[1] > 1)
 
 
 def step_counts(size: tuple[int, int], protocol: Protocol) -> list[int]:
@@ -133,11 +127,9 @@ class PixelRows:
         lengths = [len(counts) for _, _, counts in self.segments]
         self.offsets = torch.tensor([0, *lengths]).cumsum(0).tolist()
         self.image = torch.repeat_interleave(torch.tensor([b for b, _, _ in self.segments]), torch.tensor(lengths))
-        self.buffer = _buffer(images)
 
-    def fill(self, start: int, stop: int) -> Tensor:
-        """Rows [start, stop), in a buffer that the next call overwrites. (n, C, H, W)"""
-        rows = self.buffer.rows(stop - start)
+    def fill(self, start: int, stop: int, rows: Tensor) -> None:
+        """Writes rows [start, stop). (n, C, H, W)"""
         for (b, kind, counts), first in zip(self.segments, self.offsets, strict=False):
             low, high = max(start, first), min(stop, first + len(counts))
             if low >= high:
@@ -149,7 +141,6 @@ class PixelRows:
                 pair = (self.others[self.protocol.insertion_start][b : b + 1], x)
             changed = counts[low - first : high - first]
             ops.perturb_steps(*pair, self.ranks[b : b + 1], changed, rows[low - start : high - start])
-        return rows
 
     def curves(
         self, scores: Tensor, before: Tensor, score_of: Callable[[Tensor, str], Tensor]
@@ -198,11 +189,9 @@ class RoadRows:
         self.shape = (len(maps), 2, len(self.counts))
         self.image = torch.arange(len(maps)).repeat_interleave(2 * len(self.counts))
         self.seeds = [g.initial_seed() for g in batch.generators(2)]
-        self.buffer = _buffer(batch.images)
 
-    def fill(self, start: int, stop: int) -> Tensor:
-        """Rows [start, stop), in a buffer that the next call overwrites. (n, C, H, W)"""
-        rows = self.buffer.rows(stop - start)
+    def fill(self, start: int, stop: int, rows: Tensor) -> None:
+        """Writes rows [start, stop). (n, C, H, W)"""
         images, removed, noise = [], [], []
         for row in range(start, stop):
             b, rest = divmod(row, 2 * len(self.counts))
@@ -216,4 +205,3 @@ class RoadRows:
         # Solved on the CPU, where the op has its kernel.
         rows.copy_(ops.impute_pixels(torch.stack(images).cpu(), gone.cpu()))
         rows += self.noise * torch.stack(noise).to(rows) * gone[:, None]
-        return rows

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from fastcam.cam import CAM, Explanation
 from fastcam.scorer import Tally, counting
-from fastcam.scoring import Budget, Chunks, score_rows
+from fastcam.scoring import Budget, Buffer, Chunks, score_rows
 from fastcam.targets import ClassesOf
 from fastcam.together import explain_together
 
@@ -71,12 +71,14 @@ class FunctionScorer:
         self,
         like: Tensor,
         rows: int,
-        fill: Callable[[int, int], Tensor],
+        fill: Callable[[int, int, Tensor], None],
         score: Callable[[Any, int, int], Tensor],
     ) -> Tensor:
         """See `fastcam.scorer.Scorer.stream`."""
         chunks = Chunks(rows, 1, "function", {}, self.budget.batch_size, None, like.device)
-        return score_rows(chunks, fill, self, score)
+        shape = tuple(like.shape[1:])
+        buffer = Buffer(shape, like.dtype, like.device, channels_last=shape[0] > 1)
+        return score_rows(chunks, buffer, fill, self, score)
 
 
 @dataclass

@@ -31,6 +31,7 @@ class Facts:
     defaults: dict[Any, str] = field(default_factory=dict)
     tunings: dict[Any, Any] = field(default_factory=dict)
     row_bytes: dict[Any, int] = field(default_factory=dict)
+    engines: dict[Any, Any] = field(default_factory=dict)
 
 
 _facts: weakref.WeakKeyDictionary[nn.Module, Facts] = weakref.WeakKeyDictionary()
