@@ -67,7 +67,8 @@ class CAM:
         method: its name, see `fastcam.list_methods()`.
         layer: a name, a module, a list of them (fused), or None for the last spatial map.
         batch_size: rows of a masked forward, or "auto": the fastest that `max_memory` allows, found on the way.
-        max_memory: bytes that a masked forward may take above the bare forward; None is 256 MB.
+        max_memory: bytes that a masked forward may take above the bare forward; a chunk is as small as that asks
+            for. None is 256 MB, or no limit where `batch_size` is given.
         precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
         compile: run masked forwards of the whole model through `torch.compile`.
         runtime: what runs masked forwards of the whole model on a CPU: "torch", "onnxruntime" or "openvino". The

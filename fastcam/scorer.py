@@ -77,6 +77,8 @@ class Scorer:
             ValueError: the runtime cannot take such images or further inputs.
         """
         network, budget = self.network, self.budget
+        if rows == 0:
+            return like.new_zeros((1, 0), dtype=torch.promote_types(like.dtype, torch.float32))
         named = kwargs or {}
         model = torch.compile(network.model) if budget.compile else network.model
         size, runtime = tuple(like.shape[1:]), budget.runtime

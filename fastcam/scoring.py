@@ -24,7 +24,8 @@ class Budget:
 
     Attributes:
         batch_size: rows a forward, or "auto".
-        max_memory: bytes of a chunk above the bare forward of one image; None is 256 MB.
+        max_memory: bytes of a chunk above the bare forward of one image; None is 256 MB for "auto", and no limit
+            for a given size.
         compile: whether whole-model chunks run through `torch.compile`.
         runtime: what runs whole-model chunks, see `runtimes.RUNTIMES`.
     """
@@ -74,8 +75,8 @@ class Chunks:
         row_bytes: memory that one row takes in a chunk, its activations included.
         key: what a measured size holds for (kind, shape, dtype, device).
         known: tunings by key.
-        batch_size: a fixed size, or "auto".
-        max_memory: bytes for one chunk; None is 256 MB.
+        batch_size: a size, or "auto".
+        max_memory: bytes for one chunk, which makes a given size smaller too; None is 256 MB for "auto".
         device: where the forwards run.
     """
 
@@ -103,7 +104,9 @@ class Chunks:
             if tuning is not None:
                 size = tuning.size
             else:
-                size = min(self.most, ON_DEVICE) if self.batch_size == "auto" else int(self.batch_size)
+                size = ON_DEVICE if self.batch_size == "auto" else int(self.batch_size)
+                if self.batch_size == "auto" or self.max_memory is not None:
+                    size = min(self.most, size)
             if tuning is not None and not tuning.untried:  # even chunks: a short last one costs like a full one
                 rounds = max(1, round((self.rows - start) / size))
                 size = min(self.most, math.ceil((self.rows - start) / rounds))

@@ -87,7 +87,7 @@ def test_insertion_and_deletion_share_their_ends():
     seen = counted(model)
     evaluation.update(small.images(2))
     steps = 24  # one row of pixels each
-    assert sum(seen) == 2 * (1 + 2 * steps - 1)  # f(x); then all points but f(x) twice and f(0), known from before
+    assert sum(seen) == 2 * (1 + 2 * steps - 1) + 1  # f(x); then all points but f(x) twice; f(0) once for all
     values = evaluation.update(small.images(2))["gradcam"]
     assert values["deletion_curve"].shape == values["insertion_curve"].shape == (2, steps + 1)
     assert torch.equal(values["deletion_curve"][:, 0], values["insertion_curve"][:, -1])

@@ -186,9 +186,7 @@ def evaluate(
     ray: Annotated[
         str | None, typer.Option(metavar="[ADDRESS]", help="Compute on Ray: there, or started on this machine.")
     ] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(help="Of masked forwards, above the bare one: 512MB, 2GB (default: 256MB).")
-    ] = None,
+    max_memory: Annotated[str, typer.Option(help="Of masked forwards, above the bare one: 512MB, 2GB.")] = "256MB",
     device: Device = None,
     precision: Precision = "float32",
     runtime: Runtime = "torch",

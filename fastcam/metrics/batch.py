@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class Batch:
         ids: an int an image, which seeds what is random for it.
         seed: of the run.
         black: (C, 1, 1) value of black in normalized images.
-        known: scores that do not depend on the images, by what they are of.
+        known: logits of what does not depend on the images, by what it is.
     """
 
     images: Tensor
@@ -39,7 +39,7 @@ class Batch:
     ids: list[int]
     seed: int
     black: Tensor | None
-    known: dict[Any, Tensor]
+    known: dict[Any, Tensor] = field(default_factory=dict)
 
     def generators(self, what: int) -> list[torch.Generator]:
         """A source of random numbers for each image, the same wherever and whenever it is scored."""

@@ -17,7 +17,7 @@ from .ledger import Ledger
 from .protocols import Protocol
 from .protocols import find as find_protocol
 from .registry import find as find_metrics
-from .sources import Source, source_of, together
+from .sources import Source, sources_of, together
 
 Maps = Callable[..., Tensor]
 
@@ -34,14 +34,14 @@ class Evaluation(nn.Module):
         metrics: "all", names or patterns; "all" leaves out what the data have no boxes or masks for.
         protocol: its name, or a `Protocol`: what papers and libraries disagree on.
         options: fields of the protocol to change.
-        score: (images) -> logits (B, classes); by default the `CAM`s' own model.
+        score: (images) -> logits (B, classes), where no method is a `CAM`, whose own model scores.
         seed: of all that is random; each image has its own source of random numbers.
         mean: of the images' normalization, one a channel; needed where black is.
         std: likewise.
         num_classes: of the data set, for `pointing_game`.
 
     Raises:
-        ValueError: an unknown metric, protocol or value.
+        ValueError: an unknown metric, protocol or value; `CAM`s of different models, or of one beside `score`.
         TypeError: an option that protocols do not have, or cams that are none.
 
     Example:
@@ -73,7 +73,7 @@ class Evaluation(nn.Module):
         super().__init__()
         self.protocol = find_protocol(protocol).with_options(dict(options or {}))
         self.infos = find_metrics(metrics)
-        self.sources: dict[str, Source] = {name: source_of(name, cam, score) for name, cam in _named(cams).items()}
+        self.sources: dict[str, Source] = sources_of(_named(cams), score)
         self.scorer = next(iter(self.sources.values())).scorer
         self.seed = seed
         self.black = black(mean, std)
@@ -94,7 +94,6 @@ class Evaluation(nn.Module):
         self.ledger = Ledger(
             [*(info.name for info in self.infos), *(f"method {name}" for name in self.sources), "total"]
         )
-        self.known: dict[Any, Tensor] = {}
         self.logits: Tensor | None = None  # of the last batch, for who reports predictions
         self.seen = 0
         for source in self.sources.values():
@@ -133,11 +132,15 @@ class Evaluation(nn.Module):
             protocol=self.protocol,
             seed=self.seed,
             black=self.black,
-            known=self.known,
         )
         for info in self.infos:
             if "target" in info.needs and batch.target is None:
                 raise ValueError(f"{info.name} needs labels: give target=, or leave the metric out")
+            if not info.localizes and batch.target is None and self.protocol.classes == "target":
+                raise ValueError(
+                    f"protocol {self.protocol.name!r} explains the label for {info.name}: give target=, or "
+                    "options={'classes': 'predicted'}"
+                )
         with torch.no_grad():
             found, cost = self._observe(batch)
             values = {name: self._measure(name, observed) for name, observed in found.items()}

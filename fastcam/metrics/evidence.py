@@ -156,7 +156,10 @@ class Observed:
     def _curves(self) -> tuple[Tensor | None, Tensor | None]:
         """Deletion and insertion in one stream of chunks; what they share is scored once."""
         wanted = ("deletion_curve" in self.wanted, "insertion_curve" in self.wanted)
-        rows = PixelRows(self.batch.images, self.maps, self.batch.protocol, starts(self.batch), *wanted)
+        maps, protocol = self.maps, self.batch.protocol
+        if protocol.patch is not None and protocol.grid == "layer" and self.small is not None:
+            maps = self.small
+        rows = PixelRows(self.batch.images, maps, protocol, starts(self.batch), *wanted)
         scores = score_stream(self.batch, rows, self.explained)
         return rows.curves(scores, self.get("before"), self._score_of)
 

@@ -67,17 +67,18 @@ def shares(batch: Batch) -> Tensor | None:
     return torch.arange(len(counts), dtype=torch.float64) / len(counts)
 
 
-def patch_ranks(maps: Tensor, patch: int) -> Tensor:
+def patch_ranks(maps: Tensor, size: tuple[int, int], patch: int) -> Tensor:
     """Ranks of patches for each pixel: the first of those that hold it, each reaching one pixel into the next.
 
     Args:
-        maps: (B, H, W)
+        maps: (B, h, w); with a cell a patch each is ranked as it is, else by the mean of what it covers.
+        size: (H, W) of the images.
         patch: side in pixels.
 
     Returns:
         (B, H, W) int32
     """
-    height, width = maps.shape[-2:]
+    height, width = size
     rows, columns = max(1, height // patch), max(1, width // patch)
     ranks = ops.rank_pixels(adaptive_avg_pool2d(maps[:, None], (rows, columns))[:, 0])
     y, x = ((torch.arange(side, device=maps.device) // patch) for side in (height, width))
@@ -96,7 +97,7 @@ class PixelRows:
 
     Args:
         images: (B, C, H, W)
-        maps: (B, H, W)
+        maps: (B, H, W); for patches also at the layer's size (B, h, w).
         protocol: steps, patches and start images.
         others: start images by kind.
         deletion: whether to make the deletion rows.
@@ -114,7 +115,7 @@ class PixelRows:
     ) -> None:
         self.images, self.others, self.protocol = images, others, protocol
         size = (int(images.shape[-2]), int(images.shape[-1]))
-        self.ranks = ops.rank_pixels(maps) if protocol.patch is None else patch_ranks(maps, protocol.patch)
+        self.ranks = ops.rank_pixels(maps) if protocol.patch is None else patch_ranks(maps, size, protocol.patch)
         counts = step_counts(size, protocol)
         out, start = protocol.deletion_end, protocol.insertion_start
         self.segments: list[tuple[int, str, list[int]]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,8 @@ class FunctionScorer:
         score: Callable[[Any, int, int], Tensor],
     ) -> Tensor:
         """See `fastcam.scorer.Scorer.stream`."""
+        if rows == 0:
+            return like.new_zeros((1, 0))
         chunks = Chunks(rows, 1, "function", {}, self.budget.batch_size, None, like.device)
         shape = tuple(like.shape[1:])
         buffer = Buffer(shape, like.dtype, like.device, channels_last=shape[0] > 1)
@@ -121,7 +123,7 @@ class Source:
             return
         if any(info.name == "randomization" for info in infos):
             raise ValueError(f"randomization changes a copy of the model: {self.name} must be a CAM, or leave it out")
-        if protocol.grid == "layer" or protocol.upsample != "bilinear" or not protocol.rescale:
+        if protocol.grid == "layer" or protocol.upsample != "bilinear":
             raise ValueError(
                 f"protocol {protocol.name!r} works on maps at the layer's size: {self.name} must be a CAM, or "
                 "choose another protocol"
@@ -135,19 +137,34 @@ class Source:
         return {"method": self.cam.method.name, "options": dict(self.cam.options), "layer": layer}
 
 
-def source_of(name: str, cam: Any, score: Callable[[Tensor], Tensor] | None) -> Source:
-    """A method under its name.
+def sources_of(cams: Mapping[str, Any], score: Callable[[Tensor], Tensor] | None) -> dict[str, Source]:
+    """Methods under their names, all scored by the same model.
 
     Raises:
-        TypeError: it can give no maps, or nothing can score its images.
+        TypeError: one can give no maps, or nothing can score its images.
+        ValueError: `CAM`s that run different models, or one beside another `score`: the scores of two models
+            would enter one number.
     """
-    if not callable(cam):
-        raise TypeError(f"{name} must be a CAM or a callable (images, target=...) -> maps, got {type(cam).__name__}")
-    if score is not None:
-        return Source(name, cam, FunctionScorer(score))
-    if not isinstance(cam, CAM):
+    for name, cam in cams.items():
+        if not callable(cam):
+            kind = type(cam).__name__
+            raise TypeError(f"{name} must be a CAM or a callable (images, target=...) -> maps, got {kind}")
+    own = {name: cam for name, cam in cams.items() if isinstance(cam, CAM)}
+    if not own and score is None:
+        name = next(iter(cams))
         raise TypeError(f"{name} is no CAM, so nothing here can run its model: give score=, images -> logits")
-    return Source(name, cam, cam.scorer)
+    if own and score is not None:
+        raise ValueError(f"{next(iter(own))} is a CAM and scored by its own model; leave out score=")
+    runs = {
+        name: (id(cam.network.model), repr(cam.network.selector), cam.network.precision) for name, cam in own.items()
+    }
+    odd = [name for name, run in runs.items() if run != next(iter(runs.values()))]
+    if odd:
+        raise ValueError(
+            f"{odd[0]} and {next(iter(runs))} run different models, outputs or precisions; make an Evaluation for each"
+        )
+    scorer = next(iter(own.values())).scorer if score is None else FunctionScorer(score)
+    return {name: Source(name, cam, cam.scorer if isinstance(cam, CAM) else scorer) for name, cam in cams.items()}
 
 
 def seen(cam: CAM, explanation: Explanation, protocol: Protocol) -> list[Seen]:
