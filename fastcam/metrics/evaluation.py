@@ -73,7 +73,7 @@ class Evaluation(nn.Module):
         super().__init__()
         self.protocol = find_protocol(protocol).with_options(dict(options or {}))
         self.infos = find_metrics(metrics)
-        self.sources: dict[str, Source] = sources_of(_named(cams), score)
+        self.sources: dict[str, Source] = sources_of(cams, score)
         self.scorer = next(iter(self.sources.values())).scorer
         self.seed = seed
         self.black = black(mean, std)
@@ -287,14 +287,6 @@ class Evaluation(nn.Module):
                 self._of(name)[info.name].reset()
         self.ledger.reset()
         self.seen = 0
-
-
-def _named(cams: Any) -> dict[str, Any]:
-    if isinstance(cams, Mapping):
-        if not cams or "center" in cams:
-            raise ValueError(f"cams must name at least one method, and none 'center', got {list(cams)}")
-        return dict(cams)
-    return {cams.method.name if isinstance(cams, CAM) else getattr(cams, "__name__", "method"): cams}
 
 
 def _key(name: str) -> str:

@@ -137,14 +137,22 @@ class Source:
         return {"method": self.cam.method.name, "options": dict(self.cam.options), "layer": layer}
 
 
-def sources_of(cams: Mapping[str, Any], score: Callable[[Tensor], Tensor] | None) -> dict[str, Source]:
+def sources_of(cams: Any, score: Callable[[Tensor], Tensor] | None) -> dict[str, Source]:
     """Methods under their names, all scored by the same model.
+
+    Args:
+        cams: one, or several by name.
+        score: images -> logits, where none is a `CAM`.
 
     Raises:
         TypeError: one can give no maps, or nothing can score its images.
         ValueError: `CAM`s that run different models, or one beside another `score`: the scores of two models
-            would enter one number.
+            would enter one number; or names that cannot be.
     """
+    if not isinstance(cams, Mapping):
+        cams = {cams.method.name if isinstance(cams, CAM) else getattr(cams, "__name__", "method"): cams}
+    elif not cams or "center" in cams:
+        raise ValueError(f"cams must name at least one method, and none 'center', got {list(cams)}")
     for name, cam in cams.items():
         if not callable(cam):
             kind = type(cam).__name__
