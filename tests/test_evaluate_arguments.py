@@ -38,6 +38,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         (("-O", "stepps=3"), ["'stepps=3'", "steps"]),
         (("-O", "steps"), ["'steps'", "name=value"]),
         (("-O", "steps=-1"), ["steps=-1", "positive"]),
+        (("-O", "plus_one=perhaps"), ["'plus_one=perhaps'", "neither true nor false"]),
+        (("-O", "patch=0"), ["patch=0", "a positive int, or None"]),
+        (("-O", "tolerance=abc"), ["tolerance='abc'", "a number of 0 or above"]),
+        (("-O", "ious=0.5"), ["ious=0.5", "a tuple of shares"]),
         (("-O", "score=logit"), ["'score=logit'", "reciprocam.score=", "protocol.score="]),
         (("-O", "eigencam.centered=True"), ["eigencam.centered", "name=value"]),
         (("--target", "tabby"), ["'tabby'", "predicted, label or a class number"]),
@@ -112,7 +116,7 @@ def test_ray_with_and_without_an_address(arguments, address, workers, monkeypatc
 
 
 def test_options_find_their_takers():
-    fields = ("steps", "score", "threshold")
+    fields = {"steps": None, "score": "probability", "threshold": 0.2}
     of_methods, of_protocol = split_options(
         ["steps=20", "reciprocam.score=logit", "protocol.score=logit", "kernel=gaussian"],
         ["gradcam", "reciprocam"],
@@ -120,6 +124,18 @@ def test_options_find_their_takers():
     )
     assert of_methods == {"gradcam": {}, "reciprocam": {"score": "logit", "kernel": "gaussian"}}
     assert of_protocol == {"steps": 20, "score": "logit"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("False", False), ("yes", True), ("no", False), ("ON", True), ("off", False), ("0", False)],
+)
+def test_switches_are_words(text, value):
+    settings = [f"plus_one={text}", f"eigencam.centered={text}"]
+    of_methods, of_protocol = split_options(settings, ["eigencam"], {"plus_one": False})
+    assert of_protocol == {"plus_one": value}
+    assert of_methods == {"eigencam": {"centered": value}}
+    assert type(of_protocol["plus_one"]) is type(of_methods["eigencam"]["centered"]) is bool
 
 
 def test_sizes():

@@ -6,7 +6,7 @@ import ast
 import difflib
 import glob
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastcam import list_methods
 from fastcam.methods.registry import METHODS
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def find_pictures(patterns: Sequence[str]) -> list[Path]:
@@ -65,7 +66,7 @@ def find_options(settings: Sequence[str], methods: Sequence[str]) -> dict[str, d
         Options by method name.
 
     Raises:
-        ValueError: not of that form, or an option none of the methods has.
+        ValueError: not of that form, an option none of the methods has, or neither true nor false where it must be.
     """
     options: dict[str, dict[str, Any]] = {method: {} for method in methods}
     for setting in settings:
@@ -79,25 +80,26 @@ def find_options(settings: Sequence[str], methods: Sequence[str]) -> dict[str, d
                 f"{', '.join(known) or 'they have none'}"
             )
         for method in takers:
-            options[method][option] = _value(text)
+            options[method][option] = _value(setting, text, METHODS[method].options[option])
     return options
 
 
 def split_options(
-    settings: Sequence[str], methods: Sequence[str], protocol: Collection[str]
+    settings: Sequence[str], methods: Sequence[str], protocol: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Which of the `name=value` settings go to which method, and which change the protocol.
 
     Args:
         settings: such as ["samples=10", "steps=20", "protocol.score=logit", "reciprocam.score=logit"].
         methods: method names.
-        protocol: names of its options.
+        protocol: its options, with the values they have otherwise.
 
     Returns:
         Options by method name, as `find_options` gives them, and those of the protocol.
 
     Raises:
-        ValueError: not of that form, an option that neither has, or one that both have.
+        ValueError: not of that form, an option that neither has, one that both have, or neither true nor false where
+            it must be.
     """
     own, rest = {}, []
     for setting in settings:
@@ -119,7 +121,7 @@ def split_options(
                 f"write {takers[0]}.{name}= or protocol.{name}="
             )
         else:
-            own[plain] = _value(text)
+            own[plain] = _value(setting, text, protocol[plain])
     return find_options(rest, methods), own
 
 
@@ -138,7 +140,13 @@ def parse_bytes(text: str | None) -> int | None:
     return size
 
 
-def _value(text: str) -> Any:
+def _value(setting: str, text: str, default: Any) -> Any:
+    """What a text stands for, where the option has this value otherwise."""
+    if isinstance(default, bool):
+        # Any text that is not empty is true to Python, "false" too.
+        if text.lower() not in SWITCHES:
+            raise ValueError(f"--option {setting!r}: {text!r} is neither true nor false; give one of the two")
+        return SWITCHES[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -227,7 +227,7 @@ def choices(
         ValueError: a name or value that is not known.
     """
     names = arguments.find_methods(methods)
-    known = [one.name for one in fields(Protocol) if one.name not in ("name", "source")]
+    known = {one.name: one.default for one in fields(Protocol) if one.name not in ("name", "source")}
     of_methods, of_protocol = arguments.split_options(options, names, known)
     patterns = [part.strip() for text in metrics for part in text.split(",")]
     for pattern in patterns:

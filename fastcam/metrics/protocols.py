@@ -6,6 +6,8 @@ import difflib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from .fields import check
+
 TENTHS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 
@@ -84,21 +86,12 @@ class Protocol:
     similarity: str = "spearman"
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"protocol: {name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}"
-                )
-        for name in ("thresholds", "sensitivity_samples", "randomization_steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"protocol: {name}={value!r} must be a positive int")
-        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
-            raise ValueError(f"protocol: steps={self.steps!r} must be a positive int, or None for one row a step")
-        if not 0 <= self.threshold < 1:
-            raise ValueError(f"protocol: threshold={self.threshold!r} must be in [0, 1)")
-        if not self.road_percentiles or not all(0 < p < 1 for p in self.road_percentiles):
-            raise ValueError(f"protocol: road_percentiles={self.road_percentiles!r} must be shares in (0, 1)")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, list):  # as JSON has them
+                value = tuple(value)
+                object.__setattr__(self, one.name, value)
+            check(one.name, value)
 
     def with_options(self, options: dict[str, Any]) -> Protocol:
         """This protocol with some fields changed.
@@ -118,23 +111,6 @@ class Protocol:
         """All fields as plain values."""
         return asdict(self)
 
-
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "score": ("probability", "logit"),
-    "classes": ("predicted", "target"),
-    "masking": ("after", "before"),
-    "upsample": ("bilinear", "bicubic", "pillow"),
-    "grid": ("image", "layer"),
-    "auc": ("steps", "fractions", "points"),
-    "insertion_first": ("nothing", "one"),
-    "drop": ("relative", "absolute", "guarded"),
-    "adcc": ("means", "images"),
-    "insertion_start": ("blur", "zero", "mean", "black"),
-    "deletion_end": ("blur", "zero", "mean", "black"),
-    "connectivity": (4, 8),
-    "edges": ("exclusive", "inclusive"),
-    "similarity": ("spearman", "pearson", "ssim"),
-}
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -168,6 +144,7 @@ PROTOCOLS = {
             "torchcam",
             "torchcam 0.5",
             score="logit",
+            rescale=False,
             drop="guarded",
             steps=20,
             auc="fractions",
