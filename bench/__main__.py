@@ -27,6 +27,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", default="", help="for reproduce: names, commas between them")
     parser.add_argument("--limit", type=int, help="for reproduce: pictures at most")
     parser.add_argument("--curve-limit", type=int, help="for reproduce: pictures for insertion and deletion at most")
+    parser.add_argument("--curve-steps", type=int, help="for reproduce: of insertion and deletion (default: rows)")
+    parser.add_argument("--runtime", default="torch", help="of masked forwards, for reproduce")
     parser.add_argument("--score-limit", type=int, help="for reproduce: pictures for Score-CAM at most")
     given = parser.parse_args()
     if given.table and given.what != "report":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.clock import Timing, alternate, extrapolate, seconds
-from bench.floors import BATCHES, Rate, forward, images_rate
+from bench.floors import BATCHES, Rate, forward, images_rate, lacking
 from bench.measure import LONG_RUNS, QUICK_BATCHES
 from bench.models import Subject, subject
 from bench.rows import Row
@@ -22,6 +22,7 @@ from bench.task import Setting, Task, WrongError, floor_time, installed, part_ro
 from bench.works import LITE0
 from fastcam import CAM
 from fastcam.metrics import Evaluation
+from fastcam.runtimes import RUNTIMES
 
 ROWS = 224  # pixels of a step, and steps of a curve
 LIMIT = 1.05
@@ -34,11 +35,16 @@ SECONDS = {True: 4.0, False: 20.0}
 
 def tasks() -> Iterator[Task]:
     """One picture at RISE's steps, several at once, torchcam's own setting, and deletion alone."""
-    for network, batch in ((LITE0, 1), (LITE0, 4), ("resnet50", 1)):
+    for network, batch, runtime in (
+        (LITE0, 1, "torch"),
+        *((LITE0, 1, runtime) for runtime in RUNTIMES if runtime != "torch" and not lacking(runtime)),
+        (LITE0, 4, "torch"),
+        ("resnet50", 1, "torch"),
+    ):
         pictures = f", {batch} pictures" if batch > 1 else ""
         quick = network == LITE0 and batch == 1
-        what = f"deletion + insertion, step 224, {network}{pictures}"
-        yield Task("T7", what, partial(_rise, network=network, batch=batch), quick)
+        what = f"deletion + insertion, step 224, {network}{pictures}{'' if runtime == 'torch' else f', {runtime}'}"
+        yield Task("T7", what, partial(_rise, network=network, batch=batch, runtime=runtime), quick)
     for steps in (20, ROWS):
         what = f"deletion + insertion, {steps} steps from zeros, {LITE0}"
         yield Task("T7", what, partial(_torchcam, steps=steps), quick=steps == 20)
@@ -88,12 +94,12 @@ class Loop:
         return torch.from_numpy(scores)
 
 
-def _rise(setting: Setting, task: Task, network: str, batch: int) -> list[Row]:
+def _rise(setting: Setting, task: Task, network: str, batch: int, runtime: str) -> list[Row]:
     asked = subject(network, None, batch, setting.device, setting.weights)
-    cam = CAM(asked.model, "gradcam", asked.layer)
+    cam = CAM(asked.model, "gradcam", asked.layer, runtime=runtime)
     evaluation = Evaluation(cam, ["deletion", "insertion"])
     values = _warm(evaluation, asked)
-    rate = images_rate(asked, QUICK_BATCHES if setting.quick else BATCHES)
+    rate = images_rate(asked, QUICK_BATCHES if setting.quick else BATCHES, runtime)
     ours: list[float] = []
     for _ in range(LONG_RUNS[setting.quick]):
         ours.append(seconds(lambda: evaluation.update(asked.images)))

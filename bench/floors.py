@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.clock import seconds
 from bench.models import Subject, halves
+from fastcam.runtimes import RUNTIMES, build
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 WORTH = 0.97  # larger batches are given up below this share of the best rate so far
@@ -52,9 +54,18 @@ class Rate:
         self.seen += [seconds(self.run) for _ in range(times)]
 
 
-def images_rate(subject: Subject, batches: Sequence[int] = BATCHES) -> Rate:
-    """The best images a second of the bare network, over batches and memory layouts."""
+def lacking(runtime: str) -> list[str]:
+    """What of a runtime is not installed."""
+    return [package for package in RUNTIMES[runtime].packages if importlib.util.find_spec(package) is None]
+
+
+def images_rate(subject: Subject, batches: Sequence[int] = BATCHES, runtime: str = "torch") -> Rate:
+    """The best images a second of the bare network in a runtime, over batches and, in torch, memory layouts."""
     model = subject.model
+    if runtime != "torch":
+        engine = build(runtime, model, subject.images[:1].repeat(2, 1, 1, 1), "float32")
+        best = _best(engine, subject.images[:1], batches, torch.contiguous_format, runtime)
+        return _settled([best])
 
     def layouts() -> Iterator[tuple[str, nn.Module, torch.memory_format]]:
         yield "as it is", model, torch.contiguous_format

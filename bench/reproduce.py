@@ -44,12 +44,14 @@ class Plan:
         curves: pictures for insertion and deletion at most.
         score: pictures for Score-CAM at most.
         steps: of insertion and deletion under the paper's protocol; None is a row of pixels a step.
+        runtime: of masked forwards.
     """
 
     images: int
     curves: int
     score: int
     steps: int | None = None
+    runtime: str = "torch"
 
     @classmethod
     def of(cls, given: argparse.Namespace, there: int) -> Plan:
@@ -57,7 +59,8 @@ class Plan:
         images = min(there, given.limit or (QUICK["limit"] if quick else there))
         curves = min(images, _or(given.curve_limit, QUICK["curve"] if quick else images))
         score = min(images, _or(given.score_limit, QUICK["score"] if quick else SCORE_LIMIT))
-        return cls(images, curves, score, QUICK["steps"] if quick else None)
+        steps = given.curve_steps or (QUICK["steps"] if quick else None)
+        return cls(images, curves, score, steps, given.runtime)
 
     def counts(self, job: Job) -> tuple[int, int]:
         """Pictures, and pictures for curves, of a job."""
@@ -116,7 +119,7 @@ def evaluate(job: Job, asked: Network, weights: str, pictures: Pictures, plan: P
     """
     images, curves = plan.counts(job)
     options: dict[str, Any] = {"kernel": job.kernel} if job.kernel else {}
-    cam = CAM(asked.model, job.method, **options)
+    cam = CAM(asked.model, job.method, runtime=plan.runtime, **options)
     changed: dict[str, Any] = {"steps": plan.steps} if plan.steps and job.protocol == "paper" else {}
 
     def evaluation(names: Sequence[str]) -> Evaluation:
@@ -176,7 +179,8 @@ def settings_of(plan: Plan, pictures: Pictures, job: Job) -> str:
     steps = plan.steps or "rows"
     warp = "warped" if pictures.warp else "cropped"
     common = plan.score or images
-    return f"{pictures.fingerprint} {warp} images={images} curves={curves} common={common} steps={steps} seed=0"
+    counts = f"images={images} curves={curves} common={common} steps={steps}"
+    return f"{pictures.fingerprint} {warp} {counts} runtime={plan.runtime} seed=0"
 
 
 def run(given: argparse.Namespace) -> None:

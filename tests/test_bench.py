@@ -156,19 +156,23 @@ def test_reproduction_is_planned_cheap_first_and_resumed():
     from bench import reproduce
     from bench.pictures import Pictures
 
-    given = Namespace(quick=False, limit=100, curve_limit=None, score_limit=None)
+    usual = {"curve_steps": None, "runtime": "torch"}
+    given = Namespace(quick=False, limit=100, curve_limit=None, score_limit=None, **usual)
     plan = reproduce.Plan.of(given, 300)
     todo = reproduce.jobs(["resnet18", "resnet50"], plan)
     assert [job.method for job in todo[-2:]] == ["scorecam", "scorecam"]
     assert len(todo) == len(set(todo)) == 2 * 8
     assert plan.counts(todo[0]) == (100, 100)
     assert plan.counts(todo[-1]) == (reproduce.SCORE_LIMIT, reproduce.SCORE_LIMIT)
-    few = reproduce.Plan.of(Namespace(quick=True, limit=None, curve_limit=0, score_limit=0), 3)
+    few = reproduce.Plan.of(Namespace(quick=True, limit=None, curve_limit=0, score_limit=0, **usual), 3)
     assert few.counts(todo[0]) == (3, 0)
     assert not [job for job in reproduce.jobs(["resnet18"], few) if job.method == "scorecam"]
     pictures = Pictures("d", [], warp=True, fingerprint="f")
-    settings = {reproduce.settings_of(one, pictures, todo[0]) for one in (plan, few, replace(plan, steps=8))}
-    assert len(settings) == 3
+    settings = {
+        reproduce.settings_of(one, pictures, todo[0])
+        for one in (plan, few, replace(plan, steps=8), replace(plan, runtime="openvino"))
+    }
+    assert len(settings) == 4
 
 
 def metric_rows(floor=(1.0, 1.0), ours=1.04, peer=4.0, rounds=3):
