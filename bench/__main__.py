@@ -1,4 +1,4 @@
-"""`python -m bench [ops|methods|peers|metrics|reproduce|report] [--quick] [--save NAME] [--json FILE]`."""
+"""`python -m bench [ops|methods|peers|engines|metrics|reproduce|report] [--quick] [--save NAME] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import sys
 from pathlib import Path
 
-SUITES = ("ops", "methods", "peers", "metrics")
-TABLES = ("peers", "metrics")
+SUITES = ("ops", "methods", "peers", "engines", "metrics")
+TABLES = ("peers", "engines", "metrics")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description="Speed and memory beside floors and peers.")
-    parser.add_argument("what", nargs="?", choices=(*SUITES, "reproduce", "report"), help="default: all four suites")
+    parser.add_argument("what", nargs="?", choices=(*SUITES, "reproduce", "report"), help="default: all five suites")
     parser.add_argument("table", nargs="?", choices=TABLES, help="which one `report` makes (default peers)")
     parser.add_argument("--quick", action="store_true", help="short list, few rounds: minutes on two idle cores")
     parser.add_argument("--only", default="", help="works whose id or text contains this (T1, scorecam, resnet50)")
@@ -47,7 +47,7 @@ def main() -> int:
         machine.keep_memory()
     if given.what == "report":
         table = given.table or "peers"
-        made = {"peers": report.markdown, "metrics": report_metrics.markdown}[table]
+        made = report_metrics.markdown if table == "metrics" else report.markdown
         print(made(report.newest(suite=table)))
         return 0
     suites.header(given)

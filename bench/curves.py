@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.clock import Timing, alternate, extrapolate, seconds
-from bench.floors import BATCHES, Rate, forward, images_rate, lacking
+from bench.floors import BATCHES, Rate, forward, images_rate
 from bench.measure import LONG_RUNS, QUICK_BATCHES
 from bench.models import Subject, subject
 from bench.rows import Row
@@ -22,7 +22,7 @@ from bench.task import Setting, Task, WrongError, floor_time, installed, part_ro
 from bench.works import LITE0
 from fastcam import CAM
 from fastcam.metrics import Evaluation
-from fastcam.runtimes import RUNTIMES
+from fastcam.runtimes import RUNTIMES, lacking
 
 ROWS = 224  # pixels of a step, and steps of a curve
 LIMIT = 1.05

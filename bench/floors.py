@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from bench.clock import seconds
 from bench.models import Subject, halves
-from fastcam.runtimes import RUNTIMES, build
+from fastcam.runtimes import build
 
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 WORTH = 0.97  # larger batches are given up below this share of the best rate so far
 
@@ -54,18 +54,19 @@ class Rate:
         self.seen += [seconds(self.run) for _ in range(times)]
 
 
-def lacking(runtime: str) -> list[str]:
-    """What of a runtime is not installed."""
-    return [package for package in RUNTIMES[runtime].packages if importlib.util.find_spec(package) is None]
-
-
-def images_rate(subject: Subject, batches: Sequence[int] = BATCHES, runtime: str = "torch") -> Rate:
+def images_rate(
+    subject: Subject, batches: Sequence[int] = BATCHES, runtime: str = "torch", precision: str = "float32"
+) -> Rate:
     """The best images a second of the bare network in a runtime, over batches and, in torch, memory layouts."""
     model = subject.model
     if runtime != "torch":
-        engine = build(runtime, model, subject.images[:1].repeat(2, 1, 1, 1), "float32")
-        best = _best(engine, subject.images[:1], batches, torch.contiguous_format, runtime)
+        engine = build(runtime, model, subject.images[:1].repeat(2, 1, 1, 1), precision)
+        best = _best(engine, subject.images[:1], batches, torch.contiguous_format, f"{runtime} {precision}")
         return _settled([best])
+
+    def run(net: nn.Module, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, HALF.get(precision), enabled=precision in HALF):
+            return net(images)
 
     def layouts() -> Iterator[tuple[str, nn.Module, torch.memory_format]]:
         yield "as it is", model, torch.contiguous_format
@@ -74,7 +75,8 @@ def images_rate(subject: Subject, batches: Sequence[int] = BATCHES, runtime: str
         yield "channels-last images and weights", last, torch.channels_last
 
     rates = [
-        _best(lambda x, net=net: net(x), subject.images[:1], batches, layout, label) for label, net, layout in layouts()
+        _best(lambda x, net=net: run(net, x), subject.images[:1], batches, layout, label)
+        for label, net, layout in layouts()
     ]
     return _settled(rates)
 

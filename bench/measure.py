@@ -62,7 +62,8 @@ class _One:
         self.bare = floors.forward(self.subject)
         self.classes: list[int] = self.bare().argmax(1).tolist()
         self.target = torch.tensor(self.classes, device=self.subject.images.device)
-        self.cam = CAM(self.subject.model, self.work.method, self.subject.layer)
+        engine: dict[str, Any] = {"runtime": self.work.runtime, "precision": self.work.precision}
+        self.cam = CAM(self.subject.model, self.work.method, self.subject.layer, **engine)
         self.base = peak(self.bare)
 
     def explain(self) -> Any:
@@ -110,7 +111,11 @@ class _One:
         batches = QUICK_BATCHES if self.bench.quick else floors.BATCHES
         head: Callable[[], object] | None = None
         if self.work.floor == "masks":
-            rate, count = floors.images_rate(self.subject, batches), floors.masks(self.subject)
+            work = self.work
+            rate = floors.images_rate(self.subject, batches, work.runtime, work.precision)
+            count = floors.masks(self.subject)
+            if work.runtime != "torch":
+                self.explain()  # exports the network, once for its life
         else:
             head, rate = floors.tail_rate(self.subject, batches)
             for _ in range(2):  # cuts the network and finds the chunk size, once for its life
@@ -165,7 +170,7 @@ class _One:
         low, high = timing.quartiles
         images = self.subject.images
         return Row(
-            suite="peers",
+            suite=self.work.suite,
             id=self.work.id,
             what=self.work.what,
             who=who,

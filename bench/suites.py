@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bench.clock import memory_gauge
 from bench.measure import Bench
 from bench.peers import missing
 from bench.rows import Row, duration, stamped, table
-from bench.works import works
+from bench.works import Work, engines, works
 from fastcam.allocator import ADVICE
 
 ROOT = Path(__file__).parent.parent
@@ -40,18 +41,19 @@ def run(name: str, given: argparse.Namespace) -> list[Row]:
         from bench import metrics  # what it compares with takes a while to import
 
         return metrics.run(given)
-    return peers(given) if name == "peers" else micro(name, given)
+    listed = {"peers": works, "engines": engines}.get(name)
+    return beside_peers(listed(), given) if listed else micro(name, given)
 
 
-def peers(given: argparse.Namespace) -> list[Row]:
+def beside_peers(listed: Iterable[Work], given: argparse.Namespace) -> list[Row]:
+    """Each work of a list against its floor and the other libraries."""
     bench = Bench(given.quick, given.device, given.weights)
     groups: list[list[Row]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, like their log
         logging.disable(logging.WARNING)
-        for work in works():
-            listed = given.only in f"{work.id} {work.what}" and (work.quick or not given.quick)
-            if listed:
+        for work in listed:
+            if given.only in f"{work.id} {work.what}" and (work.quick or not given.quick):
                 groups.append(bench.rows(work))
                 done = groups[-1][1]
                 print(f"  {done.id} {done.what}: {duration(done.median)}, {done.of_floor:.3f} x floor", flush=True)

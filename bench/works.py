@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from fastcam.runtimes import lacking
+
 GRADIENTS = ("gradcam", "gradcampp", "xgradcam", "layercam", "cam")
 MASKED = ("ablationcam", "reciprocam", "liftcam")
 LITE0 = "efficientnet_lite0"
@@ -26,6 +28,9 @@ class Work:
         versus: least ratio of a peer's time to fastcam's.
         peak_limit: bytes above the bare forward.
         quick: whether it belongs to the short list.
+        runtime: of masked forwards.
+        precision: likewise.
+        suite: whose list it is on.
     """
 
     id: str
@@ -38,13 +43,17 @@ class Work:
     versus: Mapping[str, float] = field(default_factory=dict)
     peak_limit: int | None = None
     quick: bool = False
+    runtime: str = "torch"
+    precision: str = "float32"
+    suite: str = "peers"
 
     @property
     def what(self) -> str:
         layer = f" {self.layer}" if self.layer else ""
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         cold = ", new object and first call" if self.floor == "cold" else ""
-        return f"{self.method}, {self.network}{layer}{batch}{cold}"
+        engine = f", {self.runtime} {self.precision}" if self.suite == "engines" else ""
+        return f"{self.method}, {self.network}{layer}{batch}{cold}{engine}"
 
 
 def works() -> Iterator[Work]:
@@ -67,3 +76,22 @@ def works() -> Iterator[Work]:
             yield Work("T3", method, network, layer, floor=floor, limit=1.1, quick=quick)
     yield Work("T4", "scorecam", LITE0, floor="masks", peak_limit=SCORE_MEMORY, quick=True)
     yield Work("T4", "scorecam", "resnet50", floor="masks", peak_limit=SCORE_MEMORY)
+
+
+def engines() -> Iterator[Work]:
+    """Score-CAM by runtime and precision, of those that are installed."""
+    asked = {
+        ("torch", "float32"): {},
+        ("onnxruntime", "float32"): {LITE0: 10.0, "resnet50": 2.0},
+        ("openvino", "float32"): {},
+        ("openvino", "bfloat16"): {LITE0: 20.0, "resnet50": 4.0},
+        ("torch", "bfloat16"): {},
+    }
+    for network in (LITE0, "resnet50"):
+        for (runtime, precision), least in asked.items():
+            if not lacking(runtime):
+                versus = {"pytorch-grad-cam": least[network]} if least else {}
+                yield Work(
+                    "T4", "scorecam", network, floor="masks", versus=versus, peak_limit=SCORE_MEMORY, quick=True,
+                    runtime=runtime, precision=precision, suite="engines",
+                )  # fmt: skip

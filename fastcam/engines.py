@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from .model.network import Network
 from .model.tally import count
-from .runtimes import Engine, build
-from .runtimes.engine import refuse
+from .runtimes import Engine, build, refuse
 
 CLOSE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}  # to float32 in torch, of the largest logit
 EXPORT_BATCH = 2  # torch.export takes a batch of 1 for a constant

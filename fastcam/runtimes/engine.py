@@ -46,6 +46,11 @@ RUNTIMES = {
 }
 
 
+def lacking(name: str) -> list[str]:
+    """The packages of a runtime that are not installed."""
+    return [package for package in RUNTIMES[name].packages if importlib.util.find_spec(package) is None]
+
+
 def require(name: str, precision: str, compile: bool = False) -> None:  # noqa: A002 - torch's own word
     """Proves that a runtime exists, is installed and knows a precision.
 
@@ -63,9 +68,8 @@ def require(name: str, precision: str, compile: bool = False) -> None:  # noqa: 
         )
     if compile and name != "torch":
         raise ValueError(f"compile=True compiles torch's forwards; runtime {name!r} has a compiler of its own")
-    for package in runtime.packages:
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f"runtime {name!r} needs {package}: pip install 'fastcam[{runtime.extra}]'")
+    for package in lacking(name):
+        raise ValueError(f"runtime {name!r} needs {package}: pip install 'fastcam[{runtime.extra}]'")
 
 
 def refuse(name: str, images: Tensor, extra_inputs: bool) -> None:
