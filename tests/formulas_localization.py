@@ -111,6 +111,13 @@ def wsol_iou(
     return torch.tensor(out, dtype=torch.float64)
 
 
+def wsol_corners(box: Box, size: tuple[int, int], wanted: tuple[int, int]) -> list[int]:
+    """Inclusive corners in a picture (W, H) scaled to (w, h) as Choe et al. 2020 do: int(x w / W)."""
+    W, H = size
+    w, h = wanted
+    return [int(box[0] * w / W), int(box[1] * h / H), int(box[2] * w / W), int(box[3] * h / H)]
+
+
 def accuracy_curve(ious: Tensor, delta: float = 0.5) -> list[float]:
     """For each threshold, the share of images (B, T) whose IoU is at least delta; NaN rows are no images."""
     rows = [row for row in values(ious) if not any(math.isnan(value) for value in row)]
@@ -139,20 +146,24 @@ def localization_accuracy(ious: Tensor, logits: Tensor, labels: Tensor, k: int =
     return column(out)
 
 
-def pxap(maps: Tensor, masks: Tensor, ignore: Tensor | None = None, levels: int = 1000) -> float:
+def pxap(maps: Tensor, masks: Tensor, ignored: Tensor | None = None, levels: int = 1000) -> float:
     """Pixel average precision over the data set (Choe et al. 2020, eqs. 4-6): Σ_l Prec(τ_l) (Rec(τ_l) - Rec(τ_l-1)).
 
-    τ falls over 0, 1/levels, ..., (levels - 1)/levels; a pixel counts at τ where its value is at least τ, and all
-    pixels of all images are counted together. Pixels of `ignore` count nowhere. NaN without a pixel of an object.
+    τ falls over 0, 1/levels, ..., (levels - 1)/levels, 1; a pixel counts at τ where its value is at least τ, and all
+    pixels of all images are counted together. Pixels of `ignored` count nowhere, nor those of a map with a NaN. NaN
+    without a pixel of an object.
     """
-    edges = np.arange(levels) * (1.0 / levels)
+    edges = [*(np.arange(levels) * (1.0 / levels)), 1.0]
+    levels += 1
     hits, misses = [0] * (levels + 1), [0] * (levels + 1)
     for b, grid in enumerate(values(maps)):
+        if any(math.isnan(value) for value in flat(grid)):
+            continue
         for y, row in enumerate(grid):
             for x, value in enumerate(row):
-                if ignore is not None and bool(ignore[b, y, x]):
+                if ignored is not None and bool(ignored[b, y, x]):
                     continue
-                level = sum(1 for edge in edges if value >= edge)  # 0: under every edge, or NaN
+                level = sum(1 for edge in edges if value >= edge)  # 0: under every edge
                 (hits if bool(masks[b, y, x]) else misses)[level] += 1
     objects = sum(hits)
     if objects == 0:

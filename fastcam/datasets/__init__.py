@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcam.datasets import annotations, coco, folder, ilsvrc, parquet, webdataset, wsol
 from fastcam.datasets.detect import LOOKS, find_format
-from fastcam.datasets.fit import fit_boxes, fit_mask
+from fastcam.datasets.fit import fit_boxes, fit_corners, fit_mask
 from fastcam.datasets.labels import read_index
 from fastcam.datasets.loading import load, prefetch
 from fastcam.datasets.sample import Dataset, Object, Problem, Sample
@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Sample",
     "fit_boxes",
+    "fit_corners",
     "fit_mask",
     "load",
     "open_dataset",

@@ -30,14 +30,55 @@ def fit_boxes(
     Raises:
         ValueError: a picture that `image.preprocess` would refuse, or no corners.
     """
-    corners = torch.as_tensor(boxes, dtype=torch.float64).reshape(-1, 4) if len(boxes) else torch.zeros(0, 4)
-    placement = _place(size, settings)
+    fitted, kept = _fitted(boxes, size, _place(size, settings))
+    return fitted[kept]
+
+
+def _rows(boxes: Sequence[Sequence[float]] | Tensor) -> Tensor:
+    return torch.as_tensor(boxes, dtype=torch.float64).reshape(-1, 4) if len(boxes) else torch.zeros(0, 4).double()
+
+
+def _fitted(
+    boxes: Sequence[Sequence[float]] | Tensor, size: tuple[int, int], placement: Placement
+) -> tuple[Tensor, Tensor]:
+    """Boxes (n, 4) float32 cut at the borders of the crop, and which of them hold something (n,) bool."""
+    corners = _rows(boxes)
     height, width = placement.resized
     x = corners[:, 0::2] * (width / size[1]) - placement.left
     y = corners[:, 1::2] * (height / size[0]) - placement.top
     x, y = x.clamp(0, placement.crop[1]), y.clamp(0, placement.crop[0])
     fitted = torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1).float()
-    return fitted[(fitted[:, 2] > fitted[:, 0]) & (fitted[:, 3] > fitted[:, 1])]
+    return fitted, (fitted[:, 2] > fitted[:, 0]) & (fitted[:, 3] > fitted[:, 1])
+
+
+def fit_corners(
+    boxes: Sequence[Sequence[float]] | Tensor, size: tuple[int, int], settings: Preprocess | tuple[int, int]
+) -> Tensor:
+    """The first and last pixels of boxes after the resize and crop, as WSOL evaluations have them.
+
+    These scale a corner pixel x of a picture W pixels wide to int(x w / W), so the box 0 0 499 374 of the whole
+    picture ends at pixel 223 of 224. Scaling the edge outside the box first, 500 to 224, would add a pixel.
+
+    Args:
+        boxes: as for `fit_boxes`, x1 and y1 outside.
+        size: (H, W) of the stored picture.
+        settings: how the picture is resized and cropped, or the exact (h, w) it is resized to.
+
+    Returns:
+        (m, 4) float32 whole numbers, of the boxes that `fit_boxes` keeps; x1 and y1 inside.
+
+    Raises:
+        ValueError: a picture that `image.preprocess` would refuse, or no corners.
+    """
+    placement = _place(size, settings)
+    _, kept = _fitted(boxes, size, placement)
+    stored = _rows(boxes)[kept]
+    # Scaling as published, times w and then over W, or whole pixels would be missed by a rounding error.
+    scaled = (stored - stored.new_tensor([0, 0, 1, 1])) * stored.new_tensor(placement.resized[::-1] * 2)
+    scaled = scaled / stored.new_tensor(size[::-1] * 2)
+    cut = (scaled - stored.new_tensor([placement.left, placement.top] * 2)).trunc()
+    cut = torch.minimum(cut.clamp_min(0), cut.new_tensor(placement.crop[::-1] * 2) - 1)
+    return torch.cat([cut[:, :2], torch.maximum(cut[:, :2], cut[:, 2:])], 1).float()
 
 
 def fit_mask(

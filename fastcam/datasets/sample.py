@@ -139,7 +139,8 @@ class Sample:
         parts = self._draw(True, height, width)
         if self.ignore_path:
             parts.append(read_mask(self.ignore_path, height, width))
-        ignored, mask = union(parts), self.mask(height, width)
+        ignored = union(parts)
+        mask = None if ignored is None else self.mask(height, width)
         return ignored if ignored is None or mask is None else ignored & ~mask
 
     def _draw(self, crowd: bool, height: int, width: int) -> list:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastcam import CAM, image
-from fastcam.datasets import Dataset, Problem, Sample, fit_boxes, fit_mask, prefetch
+from fastcam.datasets import Dataset, Problem, Sample, fit_boxes, fit_corners, fit_mask, prefetch
 from fastcam.distributed.identity import machine
 from fastcam.distributed.rows import Columns, interleave, join
 from fastcam.distributed.shards import Plan, Result
@@ -79,14 +79,18 @@ class Picture:
         sample: with its key and label.
         images: (3, H, W) float32
         boxes: (n, 4) in pixels of the model's input, far edges exclusive.
+        corners: (n, 4), their first and last pixels as WSOL evaluations have them.
         mask: (H, W) bool, or None.
+        ignored: (H, W) bool, pixels that are neither object nor background, or None.
     """
 
     index: int
     sample: Sample
     images: Tensor
     boxes: Tensor
+    corners: Tensor
     mask: Tensor | None
+    ignored: Tensor | None
 
 
 class Worker:
@@ -156,8 +160,11 @@ class Worker:
         if isinstance(loaded, Problem) or sample.size is None:
             return loaded if isinstance(loaded, Problem) else Problem(sample.key, "its size is not known")
         try:
-            boxes = fit_boxes(sample.boxes, sample.size, self.job.preprocess)
-            return Picture(index, sample, loaded, boxes, fit_mask(sample, sample.size, self.job.preprocess))
+            place = (sample.size, self.job.preprocess)
+            boxes, corners = (fit(sample.boxes, *place) for fit in (fit_boxes, fit_corners))
+            mask = fit_mask(sample, *place)
+            ignored = None if mask is None else fit_mask(sample, *place, ignored=True)
+            return Picture(index, sample, loaded, boxes, corners, mask, ignored)
         except ValueError as reason:
             return Problem(sample.source.name, str(reason))
 
@@ -178,12 +185,19 @@ class Worker:
         indices = [picture.index for picture in pictures]
         labels = [self._label(picture) for picture in pictures]
         masks = [picture.mask for picture in pictures if picture.mask is not None]
+        ignored = [picture.ignored for picture in pictures]
+        if any(one is not None for one in ignored):
+            ignored = [torch.zeros_like(m) if one is None else one for m, one in zip(masks, ignored, strict=True)]
+        else:
+            ignored = []
         values = job.evaluation.update(
             images,
             None if labels[0] is None else torch.tensor(labels, device=job.device),
             [picture.boxes for picture in pictures] if job.boxes else None,
             torch.stack(masks) if masks else None,
             ids=indices,
+            ignored=torch.stack(ignored) if ignored else None,
+            corners=[picture.corners for picture in pictures] if job.boxes else None,
         )
         assert job.evaluation.logits is not None
         probability, predicted = job.evaluation.logits.float().softmax(1).max(1)

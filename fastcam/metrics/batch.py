@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .boxes import pad_boxes
+from .boxes import inclusive, pad_boxes
 from .protocols import Protocol
 
 
@@ -23,7 +23,9 @@ class Batch:
         protocol: decides the numbers.
         target: (B,) labels, where there are any.
         boxes: (B, N, 4), where there are any.
+        corners: (B, N, 4), the same as the protocol compares them: whole and inclusive with plus_one.
         masks: (B, H, W) bool, where there are any.
+        ignored: (B, H, W) bool, pixels that masks say nothing of, where there are any.
         ids: an int an image, which seeds what is random for it.
         seed: of the run.
         black: (C, 1, 1) value of black in normalized images.
@@ -35,7 +37,9 @@ class Batch:
     protocol: Protocol
     target: Tensor | None
     boxes: Tensor | None
+    corners: Tensor | None
     masks: Tensor | None
+    ignored: Tensor | None
     ids: list[int]
     seed: int
     black: Tensor | None
@@ -53,7 +57,10 @@ class Batch:
         boxes: Sequence[Tensor] | Tensor | None,
         masks: Tensor | None,
         ids: Sequence[int],
+        ignored: Tensor | None,
+        corners: Sequence[Tensor] | Tensor | None,
         *,
+        protocol: Protocol,
         black: Tensor | None,
         **shared: Any,
     ) -> Batch:
@@ -72,16 +79,29 @@ class Batch:
             if target.shape != (count,) or target.is_floating_point():
                 raise ValueError(f"target must hold {count} class indices, got {target.dtype} {tuple(target.shape)}")
             target = target.long()
-        if masks is not None and tuple(masks.shape) != (count, *size):
-            raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {(count, *size)} as the images have")
+        for name, pixels in (("masks", masks), ("ignored", ignored)):
+            if pixels is not None and tuple(pixels.shape) != (count, *size):
+                shape = tuple(pixels.shape)
+                raise ValueError(f"{name} has shape {shape}, expected {(count, *size)} as the images have")
+        for name, pixels, other in (("ignored", ignored, "masks"), ("corners", corners, "boxes")):
+            if pixels is not None and {"masks": masks, "boxes": boxes}[other] is None:
+                raise ValueError(f"{name} without {other}; give both")
         if len(ids) != count:
             raise ValueError(f"{len(ids)} ids for {count} images; give one each")
+        padded = None if boxes is None else pad_boxes(boxes, count).to(images.device)
+        if padded is None or not protocol.plus_one:
+            compared = padded
+        else:
+            compared = inclusive(padded) if corners is None else pad_boxes(corners, count).to(images.device)
         return cls(
             images=images,
             target=target,
-            boxes=None if boxes is None else pad_boxes(boxes, count).to(images.device),
+            boxes=padded,
+            corners=compared,
             masks=None if masks is None else masks.to(images.device).bool(),
+            ignored=None if ignored is None else ignored.to(images.device).bool(),
             ids=[int(one) for one in ids],
+            protocol=protocol,
             black=None if black is None else black.to(images),
             **shared,
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fastcam import ops
 
 NOTHING = (0.0, 0.0, -1.0, -1.0)  # holds no pixel and overlaps nothing
+MOST = 1 << 17  # components held at a time: on noise there are millions over all thresholds, 100 bytes each
+PAIRS = 1 << 16  # boxes compared at a time, 100 bytes each
 
 
 def pad_boxes(boxes: Sequence[Tensor | Sequence[Sequence[float]]] | Tensor, images: int) -> Tensor:
@@ -44,6 +47,17 @@ def pad_boxes(boxes: Sequence[Tensor | Sequence[Sequence[float]]] | Tensor, imag
 def one_at_least(boxes: Tensor) -> Tensor:
     """Boxes (B, N, 4) with a box that holds nothing where N is 0."""
     return boxes if boxes.shape[1] else boxes.new_tensor(NOTHING).repeat(len(boxes), 1, 1)
+
+
+def inclusive(boxes: Tensor) -> Tensor:
+    """The first and last pixels of boxes whose far edges are exclusive, cut to whole ones. (..., 4) -> (..., 4)
+
+    >>> inclusive(torch.tensor([0.0, 0.0, 224.0, 1.5]))
+    tensor([  0.,   0., 223.,   0.])
+    """
+    near, far = boxes[..., :2], boxes[..., 2:]
+    last = torch.where(far > near, torch.maximum(far - 1, near), far - 1)  # no box of less than a pixel is lost
+    return torch.cat([near, last], -1).trunc()
 
 
 def box_iou(a: Tensor, b: Tensor, plus_one: bool = False) -> Tensor:
@@ -98,7 +112,10 @@ def levels(maps: Tensor, count: int, quantize: bool) -> tuple[Tensor, Tensor, bo
 
 
 def _corners(found: Tensor, boxes: Tensor, maps: Tensor, plus_one: bool) -> tuple[Tensor, Tensor]:
-    """Boxes of pixels and given boxes on equal terms: exclusive far edges, or both as WSOL evaluations cut them."""
+    """Boxes of pixels and given boxes on equal terms: far edges exclusive, or the corners of WSOL evaluations.
+
+    Those take x + w of a contour, the first column outside, for a last column unless the map ends there.
+    """
     found = found.double()
     found[..., 2:] += 1
     boxes = one_at_least(boxes).to(found)
@@ -121,11 +138,11 @@ def max_box_iou(
 
     Args:
         maps: (B, H, W)
-        boxes: (B, N, 4)
+        boxes: (B, N, 4), far edges exclusive; inclusive with plus_one, see `inclusive`.
         thresholds: (T,) or (B, T), see `ops.component_boxes`.
         connectivity: 4 or 8.
         relative: whether thresholds are shares of the maximum.
-        plus_one: compare inclusive corners, see `box_iou`.
+        plus_one: cut corners to whole pixels and compare them as WSOL evaluations do, see `box_iou`.
 
     Returns:
         (B, T) float64. Source: eq. 7 of the survey; threshold and largest component after Zhou 2016.
@@ -148,11 +165,62 @@ def max_component_iou(
 
     Args and Returns as for `max_box_iou`. Source: Choe 2020, MaxBoxAccV2.
     """
-    found, _, owners = ops.components(maps, thresholds, connectivity, relative)
-    found, boxes = _corners(found, boxes, maps, plus_one)
     best = torch.zeros(len(maps), thresholds.shape[-1], dtype=torch.float64, device=maps.device)
-    if len(found):
-        iou = box_iou(found[:, None], boxes[owners[:, 0]], plus_one).amax(-1)
-        flat = owners[:, 0] * best.shape[1] + owners[:, 1]
-        best.view(-1).scatter_reduce_(0, flat, iou, "amax")
+    boxes = one_at_least(boxes)
+    step = max(1, PAIRS // boxes.shape[1])
+    for images, span in _parts(maps, thresholds, connectivity, relative):
+        some = thresholds[images, span] if thresholds.dim() == 2 else thresholds[span]
+        found, _, owners = ops.components(maps[images], some, connectivity, relative)
+        flat = (owners[:, 0] + images.start) * best.shape[1] + owners[:, 1] + span.start
+        for start in range(0, len(found), step):
+            rows = slice(start, start + step)
+            corners, given = _corners(found[rows], boxes[images], maps, plus_one)
+            iou = box_iou(corners[:, None], given[owners[rows, 0]], plus_one).amax(-1)
+            best.view(-1).scatter_reduce_(0, flat[rows], iou, "amax")
     return best
+
+
+def _parts(maps: Tensor, thresholds: Tensor, connectivity: int, relative: bool) -> Iterator[tuple[slice, slice]]:
+    """Images and thresholds, as many at a time as have `MOST` components: all, or some thresholds of one image.
+
+    A component holds a peak, so there are no more of them above a threshold than peaks.
+    """
+    batch, count = len(maps), thresholds.shape[-1]
+    known = maps.float().nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    limits = thresholds.float().expand(batch, -1)
+    limits = limits * known.flatten(1).amax(1)[:, None] if relative else limits
+    above = []
+    for one, peak, limit in zip(known, _peaks(known, connectivity), limits, strict=True):
+        heights = one[peak].sort().values
+        above.append((len(heights) - torch.searchsorted(heights, limit.contiguous(), right=True)).tolist())
+    if sum(map(sum, above)) <= MOST:
+        yield slice(0, batch), slice(0, count)
+        return
+    for image, own in enumerate(above):
+        start, held = 0, 0
+        for t, more in enumerate(own):
+            if held and held + more > MOST:
+                yield slice(image, image + 1), slice(start, t)
+                start, held = t, 0
+            held += more
+        yield slice(image, image + 1), slice(start, count)
+
+
+def _peaks(maps: Tensor, connectivity: int) -> Tensor:
+    """Pixels above the neighbors before them and not below those after them: at least one a peak, plateaus too.
+
+    Args:
+        maps: (B, H, W) without NaN.
+        connectivity: 4 or 8.
+
+    Returns:
+        (B, H, W) bool.
+    """
+    height, width = maps.shape[-2:]
+    around = pad(maps, (1, 1, 1, 1), value=-torch.inf)
+    found = torch.ones_like(maps, dtype=torch.bool)
+    for y, x in ((y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)):
+        if connectivity == 8 or 1 in (y, x):
+            near = around[:, y : y + height, x : x + width]
+            found &= maps > near if (y, x) < (1, 1) else maps >= near
+    return found

@@ -106,6 +106,9 @@ class Evaluation(nn.Module):
         boxes: Sequence[Tensor] | Tensor | None = None,
         masks: Tensor | None = None,
         ids: Sequence[int] | None = None,
+        *,
+        ignored: Tensor | None = None,
+        corners: Sequence[Tensor] | Tensor | None = None,
     ) -> dict[str, dict[str, Tensor]]:
         """Add a batch.
 
@@ -115,6 +118,9 @@ class Evaluation(nn.Module):
             boxes: B tensors (n, 4) x0 y0 x1 y1 in pixels of the images, far edges exclusive; or (B, N, 4).
             masks: (B, H, W) bool, the pixels of the object.
             ids: an int an image that seeds what is random for it; by default their order.
+            ignored: (B, H, W) bool, pixels that are neither object nor background.
+            corners: for a protocol with plus_one, the boxes' first and last pixels as `fastcam.datasets.fit_corners`
+                gives them; otherwise those of the boxes, as pictures have that need no resizing.
 
         Returns:
             Each method's and metric's values (B,) on the CPU, NaN where an image has none; curves (B, n + 1) too.
@@ -122,17 +128,9 @@ class Evaluation(nn.Module):
         Raises:
             ValueError: shapes that do not fit each other.
         """
-        batch = Batch.of(
-            images,
-            target,
-            boxes,
-            masks,
-            range(self.seen, self.seen + len(images)) if ids is None else ids,
-            scorer=self.scorer,
-            protocol=self.protocol,
-            seed=self.seed,
-            black=self.black,
-        )
+        shared: dict[str, Any] = {"scorer": self.scorer, "seed": self.seed, "black": self.black}
+        ids = range(self.seen, self.seen + len(images)) if ids is None else ids
+        batch = Batch.of(images, target, boxes, masks, ids, ignored, corners, protocol=self.protocol, **shared)
         for info in self.infos:
             if "target" in info.needs and batch.target is None:
                 raise ValueError(f"{info.name} needs labels: give target=, or leave the metric out")

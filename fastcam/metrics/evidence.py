@@ -91,6 +91,12 @@ class Observed:
     def _boxes(self) -> Tensor | None:
         return self.batch.boxes
 
+    def _corners(self) -> Tensor | None:
+        return self.batch.corners
+
+    def _ignored(self) -> Tensor | None:
+        return self.batch.ignored
+
     def _masks(self) -> Tensor | None:
         return self.batch.masks
 

@@ -194,7 +194,7 @@ class PointingGame(Mean):
 
 @metric(
     "box_iou",
-    ("maps", "boxes"),
+    ("maps", "corners"),
     formula="mean IoU of the box around the largest component above t max with the object's",
     direction="up",
     paper="Zhou 2016, arXiv:1512.04150",
@@ -208,7 +208,7 @@ class BoxIoU(Mean):
     Args:
         threshold: share of each map's maximum.
         connectivity: 4 or 8.
-        plus_one: compare inclusive corners.
+        plus_one: boxes hold inclusive corners, see `boxes.inclusive`.
         **kwargs: of `torchmetrics.Metric`.
     """
 
@@ -223,7 +223,7 @@ class BoxIoU(Mean):
 
 @metric(
     "localization_accuracy",
-    ("maps", "boxes", "logits", "target"),
+    ("maps", "corners", "logits", "target"),
     formula="share of images with IoU >= 0.5 whose label is the best class",
     direction="up",
     paper="Zhou 2016, arXiv:1512.04150",

@@ -42,8 +42,8 @@ class Protocol:
         connectivity: 4 or 8.
         thresholds: how many, equally spaced in [0, 1), for `max_box_acc` and `max_box_acc_v2`.
         ious: overlaps that count as a hit in `max_box_acc_v2`.
-        quantize: cut maps to 8 bits first, thresholds too.
-        plus_one: as WSOL evaluations do: whole corners, the far ones counted as pixels of the box.
+        quantize: cut maps and thresholds to 8 bits for `max_box_acc` and `max_box_acc_v2`.
+        plus_one: compare boxes as WSOL evaluations do: whole corners, the far ones counted as pixels of the box.
         edges: whether the far edges of a box belong to it: "exclusive" or "inclusive".
         tolerance: pixels around an object in which `pointing_game` still hits.
         by_class: average `pointing_game` over classes and not over images.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .boxes import has_box, levels, max_box_iou, max_component_iou, quantized
+from .boxes import has_box, levels, max_box_iou, max_component_iou
 from .mean import Mean
 from .registry import metric
 
@@ -20,7 +20,7 @@ class Curve(Mean):
         ious: overlaps that count as a hit; each takes its own best threshold.
         connectivity: 4 or 8.
         quantize: cut maps and thresholds to 8 bits.
-        plus_one: compare inclusive corners.
+        plus_one: boxes hold inclusive corners, see `boxes.inclusive`.
         **kwargs: of `torchmetrics.Metric`.
     """
 
@@ -62,7 +62,7 @@ class Curve(Mean):
 
 @metric(
     "max_box_acc",
-    ("maps", "boxes"),
+    ("maps", "corners"),
     formula="max over t of the share of images whose largest component's box has IoU >= 0.5",
     direction="up",
     paper="Choe 2020, arXiv:2001.07437",
@@ -76,7 +76,7 @@ class MaxBoxAcc(Curve):
 
 @metric(
     "max_box_acc_v2",
-    ("maps", "boxes"),
+    ("maps", "corners"),
     formula="mean over IoU 0.3, 0.5, 0.7 of the max over t of the share of images with any component's box that near",
     direction="up",
     paper="Choe 2022, arXiv:2007.04178",
@@ -98,30 +98,34 @@ class MaxBoxAccV2(Curve):
         return max_component_iou(maps, boxes, thresholds, connectivity, relative, plus_one)
 
 
-def pixel_histograms(maps: Tensor, masks: Tensor, bins: int = 1000) -> Tensor:
+def pixel_histograms(maps: Tensor, masks: Tensor, bins: int = 1000, ignored: Tensor | None = None) -> Tensor:
     """How many pixels on and off the object have each value.
 
     Args:
-        maps: (B, H, W) in [0, 1]
+        maps: (B, H, W) in [0, 1]; one that holds a NaN says nothing of any pixel, and none of its pixels counts.
         masks: (B, H, W) bool
-        bins: equal ones over [0, 1]; 1 itself falls into the last.
+        bins: equal ones over [0, 1).
+        ignored: (B, H, W) bool, pixels that are neither and count nowhere.
 
     Returns:
-        (B, 2, bins) float64: on the object, off it.
+        (B, 2, bins + 1) float64: on the object, off it; 1 itself has the last bin.
     """
-    edges = torch.arange(1, bins, dtype=torch.float64, device=maps.device) / bins
+    edges = torch.arange(1, bins + 1, dtype=torch.float64, device=maps.device) * (1 / bins)
     index = torch.bucketize(maps.flatten(1).double(), edges, right=True)
     on = masks.flatten(1).to(maps.device)
-    counts = torch.zeros(len(maps), 2 * bins, dtype=torch.float64, device=maps.device)
-    counts.scatter_add_(1, index + torch.where(on, 0, bins), torch.ones_like(index, dtype=torch.float64))
-    return counts.unflatten(1, (2, bins))
+    counted = ~maps.flatten(1).isnan().any(1, keepdim=True).expand_as(on)
+    if ignored is not None:
+        counted = counted & ~ignored.flatten(1).to(maps.device)
+    counts = torch.zeros(len(maps), 2 * (bins + 1), dtype=torch.float64, device=maps.device)
+    counts.scatter_add_(1, index + torch.where(on, 0, bins + 1), counted.double())
+    return counts.unflatten(1, (2, bins + 1))
 
 
 def pxap(histograms: Tensor) -> Tensor:
     """Σ_t precision_t (recall_t - recall_{t+1}): the pixels' average precision over thresholds.
 
     Args:
-        histograms: (..., 2, bins) of `pixel_histograms`, added up over the data set.
+        histograms: (..., 2, n) of `pixel_histograms`, added up over the data set.
 
     Returns:
         (...) float64, NaN without a pixel on an object. Source: Choe 2020, arXiv:2001.07437.
@@ -139,7 +143,7 @@ def pxap(histograms: Tensor) -> Tensor:
 
 @metric(
     "pxap",
-    ("maps", "masks"),
+    ("maps", "masks", "ignored"),
     formula="average precision of the pixels, all images together",
     direction="up",
     paper="Choe 2020, arXiv:2001.07437",
@@ -148,24 +152,26 @@ def pxap(histograms: Tensor) -> Tensor:
     needs=("masks",),
 )
 class PxAP(Mean):
-    """Average precision of the pixels of all images; `update(maps, masks)`, per image its own.
+    """Average precision of the pixels of all images; `update(maps, masks, ignored=None)`, per image its own.
+
+    An image whose map holds a NaN has no value and does not count.
 
     Args:
-        bins: thresholds.
-        quantize: cut maps to 8 bits first.
+        bins: thresholds below 1.
         **kwargs: of `torchmetrics.Metric`.
     """
 
-    def __init__(self, bins: int = 1000, quantize: bool = False, **kwargs: Any) -> None:
-        super().__init__(2 * bins, **kwargs)
-        self.bins, self.quantize = bins, quantize
+    def __init__(self, bins: int = 1000, **kwargs: Any) -> None:
+        super().__init__(2 * (bins + 1), **kwargs)
+        self.bins = bins
 
-    def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
-        """Add a batch: (B, H, W), (B, H, W) bool."""
-        histograms = pixel_histograms(quantized(maps) / 255 if self.quantize else maps, masks, self.bins)
-        self.add(histograms.flatten(1))
+    def update(self, maps: Tensor, masks: Tensor, ignored: Tensor | None = None) -> None:  # type: ignore[override]
+        """Add a batch: (B, H, W), (B, H, W) bool, and (B, H, W) bool of the pixels to leave out."""
+        histograms = pixel_histograms(maps, masks, self.bins, ignored)
+        broken = maps.flatten(1).isnan().any(1)
+        self.add(histograms.flatten(1).masked_fill(broken[:, None], torch.nan))
         self.last = pxap(histograms).to(self.total)
 
     def compute(self) -> Tensor:
         """A scalar."""
-        return pxap(self.total.view(2, self.bins))
+        return pxap(self.total.view(2, self.bins + 1))
