@@ -68,7 +68,7 @@ class Sums:
     def reset(self):
         self.brightness, self.count = torch.zeros(len(self.cams)).double(), torch.zeros(()).double()
 
-    def update(self, images, target=None, boxes=None, masks=None, ids=None):
+    def update(self, images, target=None, boxes=None, masks=None, ids=None, ignored=None, corners=None):
         found = {name: cam.explain(images, target=target) for name, cam in self.cams.items()}
         self.logits = next(iter(found.values())).logits
         noise = torch.tensor([torch.rand((), generator=torch.Generator().manual_seed(one)).item() for one in ids])

@@ -69,6 +69,50 @@ def test_a_result_survives_the_file(tmp_path):
             Result.unpack(bytes_)
 
 
+def test_no_bit_can_be_flipped(tmp_path):
+    """Every 97th bit of the file in turn; a whole file of another shard; settings that nobody can read."""
+    store = Store(tmp_path / "shards", {"seed": 1})
+    store.open()
+    columns = {"key": ["a", "b"], "score": torch.arange(2).double()}
+    for shard in (0, 1):
+        store.write(Result(shard, 2, columns, {"sum": torch.tensor(0.5)}))
+    plan, path = Plan(range(4), 2), store.path(1)
+    whole = path.read_bytes()
+    flips = range(0, 8 * len(whole), 97)
+    assert len(flips) > 100
+    for bit in flips:
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"000001\.pt: not the result of a shard.*remove it and start again"):
+            store.read(1)
+    assert store.look(plan).damaged == [1] == store.missing(plan)
+    path.write_bytes(store.path(0).read_bytes())
+    with pytest.raises(ValueError, match=r"000001\.pt: the result of shard 0"):
+        store.read(1)
+    store.close()
+    for content in (b"", b'{"seed": ', b"[1]", b"\xff\xfe"):
+        (tmp_path / "shards" / "settings.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"settings\.json is damaged.*--overwrite, or another --out"):
+            store.open()
+    (tmp_path / "shards" / "settings.json").unlink()
+    store.open()
+    assert store.done() == []  # of settings that nobody knows any more
+    store.close()
+
+
+def test_what_there_is_to_do_again(tmp_path):
+    store, problem = Store(tmp_path / "shards", {}), [{"file": "x", "reason": "y", "lost": "sample"}]
+    store.open()
+    for shard, stamp, problems in ((0, "a", problem), (1, "b", []), (2, "old", []), (3, "old", problem), (5, "f", [])):
+        store.write(Result(shard, 2, {}, {}, problems, stamp=stamp))
+    store.path(5).write_bytes(b"")
+    found = store.look(Plan(range(14), 2, ("a", "b", "c", "d", "e", "f", "g")))
+    assert (found.kept, found.failed, found.changed, found.damaged, found.new) == ([1], [0], [2, 3], [5], [4, 6])
+    assert found.missing == [2, 3, 4, 5, 6, 0]
+    store.close()
+
+
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
     write_whole(path, b"first")
@@ -77,7 +121,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"cannot write .*results\.json \(No space left on device\).*make room"):
         write_whole(path, b"second, longer")
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("results.json", b"first")]
 
@@ -90,6 +134,14 @@ def test_a_folder_that_cannot_take_the_results(tmp_path, monkeypatch):
         check_folder(tmp_path / "file" / "below", 0)
     with pytest.raises(ValueError, match="make room"):
         check_folder(tmp_path / "new", 1 << 60)
+
+    def full(*_):
+        raise OSError(27, "File too large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(ValueError, match=r"new cannot be written \(File too large\)"):
+            check_folder(tmp_path / "new", 0)
     check_folder(tmp_path / "new", 1000)
     assert list((tmp_path / "new").iterdir()) == []
 
@@ -137,7 +189,10 @@ def test_one_run_at_a_time(tmp_path):
 
 
 def test_what_is_done_is_not_done_again(tmp_path, expected):
-    """Stopped after each shard in turn, with what a killed write leaves; a damaged file is computed anew."""
+    """Stopped after each shard in turn, with what a killed write leaves.
+
+    A damaged file is computed anew, and so is a shard with a picture that could not be read: last of all.
+    """
     recipe = Recipe(tmp_path, broken=(6,))
 
     def one_shard(job, plan, shards, keep):
@@ -153,7 +208,8 @@ def test_what_is_done_is_not_done_again(tmp_path, expected):
     table, columns, gathered = evaluate(recipe)
     assert table == expected[0]
     same(columns, expected[1])
-    assert Counter(recipe.reads()) == Counter([*range(21), *range(12, 16)])
+    assert Counter(recipe.reads()) == Counter([*range(21), *range(12, 16), *range(4, 8)])
+    assert recipe.reads()[-4:] == [4, 5, 6, 7]
     assert gathered.problems == [{"file": "006.png", "reason": "006.png is damaged", "lost": "sample"}]
     assert (gathered.images, gathered.rows) == (20, 40)
     assert not list((tmp_path / "shards").glob(".*"))
@@ -196,10 +252,10 @@ def test_four_processes_under_torchrun(tmp_path, expected):
     for method, row in expected[0].items():
         assert tables[0][method] == pytest.approx(row, rel=1e-14)  # added up in another order
     assert sorted(recipe.reads()) == list(range(21))
-    table, columns, _ = evaluate(recipe)  # reads what they left
+    table, columns, _ = evaluate(recipe)  # reads what they left, and tries the damaged picture again
     assert table == expected[0]
     same(columns, expected[1])
-    assert sorted(recipe.reads()) == list(range(21))
+    assert sorted(recipe.reads()) == sorted([*range(21), *range(4, 8)])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, of its own settings

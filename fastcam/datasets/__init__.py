@@ -18,6 +18,7 @@ from fastcam.datasets.fit import fit_boxes, fit_corners, fit_mask
 from fastcam.datasets.labels import read_index
 from fastcam.datasets.loading import load, prefetch
 from fastcam.datasets.sample import Dataset, Object, Problem, Sample
+from fastcam.datasets.stamp import stamps
 
 KINDS = tuple(LOOKS)
 
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "open_dataset",
     "prefetch",
+    "stamps",
 ]
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from fastcam.distributed.files import check_folder, whole, write_whole
 from fastcam.distributed.gathered import Gathered, gather
 from fastcam.distributed.identity import digest, machine
-from fastcam.distributed.shards import Plan, Result, Store
+from fastcam.distributed.shards import Found, Plan, Result, Store
 from fastcam.distributed.work import Job, Recipe, Worker
 
 __all__ = [
+    "Found",
     "Gathered",
     "Job",
     "Plan",

@@ -18,6 +18,9 @@ def whole(path: Path) -> Iterator[Path]:
 
     Yields:
         Where to write meanwhile, in the same folder.
+
+    Raises:
+        OSError: it cannot be written; the message names it.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -25,8 +28,13 @@ def whole(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(
+                f"cannot write {path} ({error.strerror or error}); what was finished before is kept: make room on "
+                "its disk, or make the folder writable, and start again"
+            ) from error
         raise
     with contextlib.suppress(OSError):  # not every file system has folders that can be synced
         folder = os.open(path.parent, os.O_RDONLY)
@@ -66,7 +74,9 @@ def check_folder(folder: Path, size: int) -> None:
         probe.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise ValueError(f"--out {folder} cannot be written ({error.strerror}); give another folder") from None
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error  # see `whole`
+        reason = cause.strerror or cause
+        raise ValueError(f"--out {folder} cannot be written ({reason}); give another folder") from None
     if free < size:
         raise ValueError(
             f"--out {folder} has {free / 2**20:,.0f} MB left and the results take about {size / 2**20:,.0f} MB; "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import io
 import json
 import math
-import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor
 from fastcam.distributed.files import write_whole
 
 SETTINGS = "settings.json"
+HEAD = b"fastcam shard 1\n"  # then the SHA-256 of what follows it
 MADE = re.compile(r"\d{6,}\.pt|settings\.json|\.(\d{6,}\.pt|settings\.json)\.\d+\.part|lock")
 
 
@@ -29,10 +29,12 @@ class Plan:
     Attributes:
         samples: indices in the data set, in its order.
         size: samples of a shard; the last one may have fewer.
+        stamps: what the files of each shard look like, see `fastcam.datasets.stamps`; or none, where nobody looks.
     """
 
     samples: Sequence[int]
     size: int
+    stamps: Sequence[str] = ()
 
     def __len__(self) -> int:
         """How many shards there are."""
@@ -41,6 +43,10 @@ class Plan:
     def shard(self, number: int) -> list[int]:
         """The samples of one shard."""
         return list(self.samples[number * self.size : (number + 1) * self.size])
+
+    def stamp(self, number: int) -> str:
+        """What the files of one shard look like."""
+        return self.stamps[number] if self.stamps else ""
 
 
 @dataclass
@@ -55,6 +61,7 @@ class Result:
         states: sums that metrics keep.
         problems: pictures that could not be evaluated, {"file", "reason", "lost"} each.
         cost: seconds, forwards and the machine they ran on, see `Worker`.
+        stamp: what the files looked like, see `Plan`.
     """
 
     shard: int
@@ -63,12 +70,14 @@ class Result:
     states: dict[str, Tensor]
     problems: list[dict[str, str]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
+    stamp: str = ""
 
     def pack(self) -> bytes:
         """As bytes, which `unpack` reads without executing anything in them."""
         buffer = io.BytesIO()
         torch.save(vars(self), buffer)
-        return buffer.getvalue()
+        payload = buffer.getvalue()
+        return HEAD + hashlib.sha256(payload).digest() + payload
 
     @classmethod
     def unpack(cls, data: bytes) -> Result:
@@ -77,10 +86,40 @@ class Result:
         Raises:
             ValueError: other bytes.
         """
+        start = len(HEAD) + hashlib.sha256().digest_size
+        head, digest, payload = data[: len(HEAD)], data[len(HEAD) : start], data[start:]
+        if head != HEAD:
+            raise ValueError("not the result of a shard")
+        if hashlib.sha256(payload).digest() != digest:
+            raise ValueError("not the result of a shard as it was written: its checksum differs")
         try:
-            return cls(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-        except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError, OSError) as error:
+            return cls(**torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+        except Exception as error:  # torch names no errors that its reader may raise
             raise ValueError(f"not the result of a shard ({type(error).__name__})") from error
+
+
+@dataclass
+class Found:
+    """What a folder holds of a plan, shards rising.
+
+    Attributes:
+        kept: need not be computed any more.
+        new: nothing is there.
+        damaged: a failing disk, or somebody else, has changed the file.
+        changed: pictures were replaced since.
+        failed: pictures could not be evaluated, and perhaps can be now.
+    """
+
+    kept: list[int] = field(default_factory=list)
+    new: list[int] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[int]:
+        """The shards to compute; what failed comes last, so that a run stopped again and again still goes on."""
+        return [*sorted([*self.new, *self.damaged, *self.changed]), *self.failed]
 
 
 class Store:
@@ -113,8 +152,9 @@ class Store:
             self._clear(lambda name: name.endswith(".part") and MADE.fullmatch(name))
             path = self.folder / SETTINGS
             if path.exists():
-                self._compare(json.loads(path.read_text("utf-8")))
+                self._compare(self._settings(path))
             else:
+                self._clear(MADE.fullmatch)  # nobody knows which settings those shards have
                 write_whole(path, json.dumps(self.settings, indent=2).encode())
         except BaseException:
             self.close()
@@ -138,6 +178,18 @@ class Store:
         for path in self.folder.iterdir():
             if path.name != "lock" and chosen(path.name):
                 path.unlink()
+
+    def _settings(self, path: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(path.read_bytes())
+        except ValueError:  # of JSON, or of UTF-8
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(
+                f"{path} is damaged, so that nobody knows how the results beside it were made; "
+                "give --overwrite, or another --out"
+            )
+        return found
 
     def _compare(self, found: dict[str, Any]) -> None:
         names = [name for name in {**found, **self.settings} if found.get(name) != self.settings.get(name)]
@@ -166,14 +218,25 @@ class Store:
         names = (path.name for path in self.folder.iterdir())
         return sorted(int(name.removesuffix(".pt")) for name in names if re.fullmatch(r"\d{6,}\.pt", name))
 
+    def look(self, plan: Plan) -> Found:
+        """What is there, and what is still to compute."""
+        found, done = Found(), set(self.done())
+        for shard in range(len(plan)):
+            if shard not in done:
+                found.new.append(shard)
+                continue
+            try:
+                result = self.read(shard)
+            except ValueError:
+                found.damaged.append(shard)
+                continue
+            changed, failed = result.stamp != plan.stamp(shard), bool(result.problems)
+            (found.changed if changed else found.failed if failed else found.kept).append(shard)
+        return found
+
     def missing(self, plan: Plan) -> list[int]:
-        """The shards still to compute, rising; a file that a failing disk has damaged is one of them."""
-        found = []
-        for shard in self.done():
-            with contextlib.suppress(ValueError):
-                self.read(shard)
-                found.append(shard)
-        return sorted(set(range(len(plan))) - set(found))
+        """The shards still to compute, see `Found`."""
+        return self.look(plan).missing
 
     def write(self, result: Result) -> None:
         """Keeps a result."""
@@ -187,9 +250,12 @@ class Store:
         """
         path = self.path(shard)
         try:
-            return Result.unpack(path.read_bytes())
+            result = Result.unpack(path.read_bytes())
+            if result.shard != shard:
+                raise ValueError(f"the result of shard {result.shard}")
         except ValueError as error:
             raise ValueError(f"{path}: {error}; remove it and start again") from None
+        return result
 
     def results(self, shards: Sequence[int]) -> Iterator[Result]:
         """The results of shards, in the order given: sums over them do not depend on who computed what."""

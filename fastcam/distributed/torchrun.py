@@ -57,7 +57,7 @@ def agree(work: Callable[[], T]) -> T:
         work: runs in the first process only; what it gives is pickled.
 
     Raises:
-        SystemExit: in the others, where the first process raised.
+        SystemExit: in the others, where the first process raised or has ended.
     """
     found: list[tuple[bool, T | None]] = [(False, None)]
     if distributed.get_rank() == 0:
@@ -66,11 +66,36 @@ def agree(work: Callable[[], T]) -> T:
         except BaseException:
             distributed.broadcast_object_list(found)
             raise
-    distributed.broadcast_object_list(found)
+    with _quiet():
+        distributed.broadcast_object_list(found)
     made, value = found[0]
     if not made:
         raise SystemExit(2)
     return value  # type: ignore[return-value]
+
+
+def together(work: Callable[[], T]) -> T:
+    """What each process makes for itself; where some fail, the first of these says why, and all of them end.
+
+    Args:
+        work: runs in every process.
+
+    Raises:
+        SystemExit: in the others, where one raised or has ended.
+    """
+    failure: Exception | None = None
+    try:
+        value = work()
+    except Exception as error:
+        failure = error
+    failed: list[bool] = [False] * distributed.get_world_size()
+    with _quiet():
+        distributed.all_gather_object(failed, failure is not None)
+    if failure is not None and failed.index(True) == distributed.get_rank():
+        raise failure
+    if any(failed):
+        raise SystemExit(2)
+    return value  # type: ignore[reportPossiblyUnbound]
 
 
 def compute(
@@ -108,5 +133,19 @@ def _mine(shards: Sequence[int]) -> list[int]:
 
 
 def wait() -> None:
-    """Until all processes are here."""
-    distributed.barrier()
+    """Until all processes are here.
+
+    Raises:
+        SystemExit: one of them has ended.
+    """
+    with _quiet():
+        distributed.barrier()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ends without a traceback where another process has ended: that one has said why."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL: the connection was closed
+        raise SystemExit(2) from error

@@ -47,6 +47,7 @@ class Job:
         batch_size: pictures at a time, never across shards.
         target: a class that every picture is evaluated for; None takes its label, where it has one.
         boxes: whether the data set has any.
+        explains: which class faithfulness explains, "predicted" or "target": for the rows.
         settings: everything that decides the numbers, as JSON can hold it.
         strict: stop at the first picture that cannot be evaluated.
         loaders: threads that read pictures ahead.
@@ -61,6 +62,7 @@ class Job:
     target: int | None
     boxes: bool
     settings: dict[str, Any]
+    explains: str = "predicted"
     strict: bool = False
     loaders: int = 2
 
@@ -125,7 +127,9 @@ class Worker:
         )
         try:
             for shard in shards:
-                yield self._compute(shard, plan.shard(shard), loading)
+                result = self._compute(shard, plan.shard(shard), loading)
+                result.stamp = plan.stamp(shard)
+                yield result
         finally:
             loading.close()
 
@@ -201,10 +205,12 @@ class Worker:
         )
         assert job.evaluation.logits is not None
         probability, predicted = job.evaluation.logits.float().softmax(1).max(1)
+        labeled = labels[0] is not None and job.explains == "target"
         shared = {
             "index": indices,
             "key": [picture.sample.key for picture in pictures],
             "label": [picture.sample.label for picture in pictures],
+            "explained": labels if labeled else predicted.tolist(),
             "predicted": predicted.tolist(),
             "probability": probability.tolist(),
         }
