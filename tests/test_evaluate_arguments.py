@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         (("-O", "eigencam.centered=True"), ["eigencam.centered", "name=value"]),
         (("--target", "tabby"), ["'tabby'", "predicted, label or a class number"]),
         (("--target", "4"), ["--target 4", "classes 0 to 3"]),
-        (("--resize", "squash"), ["'squash'", "crop or warp"]),
+        (("--resize", "squash"), ["'squash'", "crop, warp or warp-crop"]),
         (("--layer", "7x"), ["no layer named '7x'"]),
         (("--precision", "int8"), ["int8", "float32"]),
         (("--device", "tpu"), ["'tpu'", "--device cpu"]),

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from fastcam.cli.console import error
 from fastcam.cli.options import (
     DATA,
+    METRICS,
     PATTERNS,
     AsJson,
     Crop,
@@ -158,7 +159,7 @@ def evaluate(
     model: Model = None,
     weights: Weights = None,
     methods: Annotated[list[str], typer.Option("--methods", help=PATTERNS)] = ["gradcam"],  # noqa: B006
-    metrics: Annotated[list[str], typer.Option("--metrics", help=f"{PATTERNS}; or all.")] = ["all"],  # noqa: B006
+    metrics: Annotated[list[str], typer.Option("--metrics", help=METRICS)] = ["all"],  # noqa: B006
     protocol: Annotated[str, typer.Option(help="What papers disagree on; fastcam metrics names them.")] = "paper",
     option: Option = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("fastcam-evaluation"),
@@ -170,8 +171,12 @@ def evaluate(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")] = False,
     resize: Annotated[
-        str, typer.Option(help="crop, as the model wants it; or warp: the whole picture to exactly the crop's size.")
-    ] = "crop",
+        str | None,
+        typer.Option(
+            help="crop, as the model wants it; warp: the whole picture to exactly the crop's size; or warp-crop: to "
+            "the model's size, then its crop (default: the protocol's)."
+        ),
+    ] = None,
     crop: Crop = None,
     target: Annotated[
         str | None,

@@ -140,6 +140,20 @@ def parse_bytes(text: str | None) -> int | None:
     return size
 
 
+def spelled(message: str) -> str:
+    """A message of the library with its arguments as they are spelled on the command line.
+
+    Args:
+        message: about `open_dataset`.
+
+    >>> spelled("2 WordNet ids are numbered 0 to 1; give class_index='imagenet'")
+    '2 WordNet ids are numbered 0 to 1; give --class-index imagenet'
+    """
+    message = re.sub(r"\b(kind|split)='([^']+)'", r"--\1 \2", message)
+    option = r"(?<![\w/.-])class_index(?:='([^']+)'|(?![\w/.-]))"  # not within a path
+    return re.sub(option, lambda found: f"--class-index {found[1] or ''}".rstrip(), message)
+
+
 def _value(setting: str, text: str, default: Any) -> Any:
     """What a text stands for, where the option has this value otherwise."""
     if isinstance(default, bool):

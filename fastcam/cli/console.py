@@ -47,6 +47,15 @@ def error(message: object, out: Console | None = None) -> None:
     (out or console(stderr=True)).print(Text(f"error: {line}", style="red"), soft_wrap=True)
 
 
+def note(message: object) -> None:
+    """Prints one line `note: …` on standard error: what a reader of the results should know.
+
+    Args:
+        message: of any number of lines.
+    """
+    console(stderr=True).print(Text(f"note: {' '.join(str(message).split())}"), soft_wrap=True)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", right: Sequence[str] = ()) -> Table:
     """A table whose cells wrap rather than being cut.
 

@@ -11,10 +11,11 @@ from typing import Any
 from rich.text import Text
 
 from fastcam.cli import figures, results
-from fastcam.cli.console import ARROWS, console, error, progress, table
-from fastcam.cli.recipe import Recipe, plan_of
+from fastcam.cli.console import ARROWS, console, error, note, progress, table
+from fastcam.cli.plan import plan_of
+from fastcam.cli.recipe import Recipe
 from fastcam.cli.results import Outcome
-from fastcam.distributed import Job, Plan, Result, Store, check_folder, gather, local, on_ray, torchrun
+from fastcam.distributed import Found, Job, Plan, Result, Store, check_folder, gather, local, on_ray, torchrun
 from fastcam.metrics.registry import METRICS
 
 # Bytes of a row in its shard and in rows.parquet: two curves of some hundred points, and figures beside them.
@@ -87,13 +88,16 @@ def _alone(call: Run) -> int:
 def _together(call: Run) -> int:
     """One of torchrun's processes: the first one checks, prints and writes."""
     first = torchrun.rank() == 0
-    if first:
-        check_folder(call.out, FIGURES)
+    torchrun.agree(lambda: check_folder(call.out, FIGURES))
     recipe = call.recipe if call.recipe.device else replace(call.recipe, device=torchrun.device())
-    job = recipe.build()
-    plan, problems = plan_of(job, recipe)
+    job = torchrun.together(recipe.build)
+
+    def begin() -> tuple[str, Plan, list[dict[str, str]], list[int]]:
+        plan, problems = plan_of(job, recipe)
+        return job.fingerprint, plan, problems, _open(call, store, job, plan)
+
     store = Store(call.out / "shards", job.settings)
-    fingerprint, missing = torchrun.agree(lambda: (job.fingerprint, _open(call, store, job, plan)))
+    fingerprint, plan, problems, missing = torchrun.agree(begin)
     try:
         with _Bar(call, store, plan, missing, hidden=not first) as keep:
             table = torchrun.compute(job, fingerprint, plan, missing, store, keep)
@@ -105,21 +109,36 @@ def _together(call: Run) -> int:
 
 
 def _open(call: Run, store: Store, job: Job, plan: Plan) -> list[int]:
-    """Takes the folder; the shards still to compute."""
+    """Takes the folder and says what a reader should know before the work; the shards still to compute."""
     check_folder(call.out, FIGURES + ROW * len(plan.samples) * (len(job.cams) + 1))
     store.open(call.overwrite)
     try:
         if call.overwrite:
             for name in OUTPUTS:
                 (call.out / name).unlink(missing_ok=True)
-        missing = store.missing(plan)
-        for result in store.results(sorted(set(range(len(plan))) - set(missing))) if job.strict else ():
-            if result.problems:
-                raise ValueError("{file}: {reason}".format(**result.problems[0]))
+        found = store.look(plan)
+        for line in (*job.dataset.notes, *_kept(found, plan)):
+            note(line)
     except BaseException:
         store.close()
         raise
-    return missing
+    return found.missing
+
+
+def _kept(found: Found, plan: Plan) -> list[str]:
+    """What an earlier run left, and what of it is computed again."""
+
+    def pictures(shards: Sequence[int]) -> str:
+        count = sum(len(plan.shard(shard)) for shard in shards)
+        return f"{count} picture{'s' * (count != 1)}"
+
+    again = {
+        "since files were changed": found.changed,
+        "since the results were damaged": found.damaged,
+        "since some could not be evaluated": found.failed,
+    }
+    lines = [f"{pictures(found.kept)} of {len(plan.samples)} kept from an earlier run"] if found.kept else []
+    return lines + [f"{pictures(shards)} computed again, {why}" for why, shards in again.items() if shards]
 
 
 class _Bar:
@@ -174,6 +193,8 @@ def _finish(
     results.write_rows(call.out / results.ROWS, outcome, store.results(shards))
     figures.write_figures(call.out, outcome)
     results.write_summary(call.out, outcome)
+    for line in outcome.remarks[len(outcome.notes) :]:  # the notes were shown before the work
+        note(line)
     if call.as_json:
         print(json.dumps(outcome.as_json()), flush=True)
     else:

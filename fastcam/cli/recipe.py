@@ -15,12 +15,13 @@ import fastcam
 from fastcam import CAM, image
 from fastcam.cli import arguments, models
 from fastcam.datasets import Dataset, open_dataset
-from fastcam.distributed import Job, Plan, digest
+from fastcam.distributed import Job, digest
 from fastcam.methods.registry import METHODS
 from fastcam.metrics import PROTOCOLS, Evaluation, Protocol
-from fastcam.metrics.registry import METRICS, MetricInfo
+from fastcam.metrics.registry import MetricInfo
 from fastcam.metrics.registry import find as find_metrics
 
+RESIZES = ("crop", "warp", "warp-crop")
 TARGETS = {"label": "target", "predicted": "predicted"}
 
 
@@ -34,6 +35,7 @@ class Recipe:
         options: fields of the protocol that differ.
         target: "predicted" or "label" for the metrics of faithfulness, a class number for all, or None for the
             protocol's choice.
+        resize: "crop", "warp", "warp-crop" (see `fastcam.metrics.Protocol`), or None for the protocol's choice.
     """
 
     data: str
@@ -57,7 +59,7 @@ class Recipe:
     precision: str = "float32"
     runtime: str = "torch"
     crop: int | None = None
-    warp: bool = False
+    resize: str | None = None
     strict: bool = False
     loaders: int = 2
 
@@ -67,10 +69,15 @@ class Recipe:
         Raises:
             ValueError: anything that cannot be evaluated as a whole; the message says how to mend it.
         """
-        dataset = open_dataset(self.data, split=self.split, kind=self.kind, class_index=self.class_index)
+        try:
+            dataset = open_dataset(self.data, split=self.split, kind=self.kind, class_index=self.class_index)
+        except ValueError as error:
+            raise ValueError(arguments.spelled(str(error))) from error
+        over = {} if self.resize is None else {"resize": self.resize}
+        protocol = PROTOCOLS[self.protocol].with_options(self.options | over)
         torch.manual_seed(self.seed)  # --weights random are the same ones in every process
         loaded = models.load(self.model, self.weights, self.device, crop=self.crop)
-        preprocess = self._fitted(loaded)
+        preprocess = self._fitted(loaded, protocol.resize)
         batch = loaded.batch or self.batch_size
         shared = {"batch_size": batch, "max_memory": self.max_memory}
         shared |= {"precision": self.precision, "runtime": self.runtime}
@@ -78,20 +85,20 @@ class Recipe:
         classes = _classes(next(iter(cams.values())), loaded, preprocess)
         if isinstance(self.target, int) and self.target >= classes:
             raise ValueError(f"--target {self.target}: {loaded.label} has the classes 0 to {classes - 1}")
-        explained: dict[str, Any] = {}
+        explained = protocol.classes
         if isinstance(self.target, int):
-            explained = {"classes": "target"}
+            explained = "target"
         else:
             dataset = dataset.within(classes)
             if any(sample.label is None and (sample.targets or sample.labels) for sample in dataset.samples):
-                dataset, explained = dataset.by_target(), {"classes": "target"}
-            if self.target is not None:
-                explained = {"classes": TARGETS[self.target]}
+                dataset, explained = dataset.by_target(), "target"
+            explained = TARGETS.get(self.target or "", explained)
+        problems = [replace(problem, reason=arguments.spelled(problem.reason)) for problem in dataset.problems]
+        dataset = replace(dataset, problems=problems, notes=[arguments.spelled(note) for note in dataset.notes])
         evaluation = Evaluation(
             cams,
             self._metrics(dataset),
-            protocol=self.protocol,
-            options=explained | self.options,
+            protocol=protocol.with_options({"classes": self.options.get("classes", explained)}),
             seed=self.seed,
             mean=preprocess.mean,
             std=preprocess.std,
@@ -125,18 +132,24 @@ class Recipe:
             target=self.target if isinstance(self.target, int) else None,
             boxes=any(sample.boxes for sample in dataset.samples),
             settings=settings,
+            explains="target" if all(i.localizes for i in evaluation.infos) else evaluation.protocol.classes,
             strict=self.strict,
             loaders=self.loaders,
         )
 
-    def _fitted(self, loaded: models.Loaded) -> image.Preprocess:
-        """What the model wants, or the whole picture at the size of its crop; always one size."""
+    def _fitted(self, loaded: models.Loaded, resize: str) -> image.Preprocess:
+        """What the model wants, resized as told; always one size."""
         preprocess = loaded.preprocess
         crop = preprocess.crop or preprocess.size
         if crop is None or (preprocess.crop is None and isinstance(crop, int)):
             raise ValueError(f"{loaded.label} takes pictures of any size, which do not fit in one batch; give --crop")
         sides = (crop, crop) if isinstance(crop, int) else crop
-        return replace(preprocess, size=sides if self.warp else preprocess.size, crop=sides)
+        size = preprocess.size
+        if resize == "warp" or (resize == "warp-crop" and size is None):
+            size = sides
+        elif resize == "warp-crop" and isinstance(size, int):
+            size = (size, size)
+        return replace(preprocess, size=size, crop=sides)
 
     def _metrics(self, dataset: Dataset) -> list[str]:
         """The metrics asked for; patterns leave out what the data set has nothing for."""
@@ -147,46 +160,26 @@ class Recipe:
                 for sample in dataset.samples
             ),
             "target": isinstance(self.target, int) or any(sample.label is not None for sample in dataset.samples),
+            "rivals": len(self.methods) > 1,
         }
         found: dict[str, MetricInfo] = {}
         lacking: dict[str, str] = {}
         for pattern in self.metrics:
             for info in find_metrics(pattern):
-                missing = [need for need in info.needs if not has[need]]
+                needs = (*info.needs, *(["rivals"] if "other_drops" in info.evidence else []))
+                missing = [need for need in needs if not has[need]]
                 if not missing:
                     found[info.name] = info
                 elif info.name == pattern:
                     lacking[pattern] = missing[0]
         if lacking:
             name, need = next(iter(lacking.items()))
+            if need == "rivals":
+                raise ValueError(f"{name} compares methods, and there is only {next(iter(self.methods))}; give two")
             raise ValueError(f"{name} needs {NEEDS[need]}, and {self.data} has none; leave the metric out")
         if not found:
             raise ValueError(f"{self.data} has nothing that {', '.join(self.metrics)} could be measured against")
         return list(found)
-
-
-def plan_of(job: Job, recipe: Recipe) -> tuple[Plan, list[dict[str, str]]]:
-    """Which samples to evaluate, in shards, and what is wrong with the others.
-
-    Args:
-        job: made from the recipe.
-        recipe: how many there may be.
-
-    Raises:
-        ValueError: something is wrong, and the recipe is strict; or nothing is left.
-    """
-    problems = [asdict(problem) for problem in job.dataset.problems]
-    needy = [name for name in job.settings["evaluation"]["metrics"] if "target" in METRICS[name].needs]
-    kept = []
-    for index, sample in enumerate(job.dataset.samples[: recipe.limit]):
-        if job.target is None and sample.label is None and needy:
-            reason = f"it has no label, which {needy[0]} needs"
-            problems.append({"file": sample.source.name, "reason": reason, "lost": "sample"})
-        else:
-            kept.append(index)
-    if problems and (recipe.strict or not kept):
-        raise ValueError("{file}: {reason}".format(**problems[0]))
-    return Plan(kept, recipe.shard_size), problems
 
 
 def _classes(cam: CAM, loaded: models.Loaded, preprocess: image.Preprocess) -> int:
@@ -209,7 +202,7 @@ def choices(
     protocol: str,
     options: Sequence[str],
     target: str | None,
-    resize: str,
+    resize: str | None,
     seed: int,
 ) -> dict[str, Any]:
     """The fields of a `Recipe` that words on the command line stand for.
@@ -220,7 +213,7 @@ def choices(
         protocol: its name.
         options: `name=value` of methods or of the protocol.
         target: "predicted", "label", a class number or None.
-        resize: "crop" or "warp".
+        resize: "crop", "warp", "warp-crop" or None.
         seed: for the methods that have one, where `options` give no other.
 
     Raises:
@@ -239,8 +232,8 @@ def choices(
         if "seed" in METHODS[name].options:
             own.setdefault("seed", seed)
         METHODS[name].resolve(own)
-    if resize not in ("crop", "warp"):
-        raise ValueError(f"--resize is {resize!r}; choose crop or warp")
+    if resize not in (None, *RESIZES):
+        raise ValueError(f"--resize is {resize!r}; choose {', '.join(RESIZES[:-1])} or {RESIZES[-1]}")
     if target is not None and target not in TARGETS and not target.isdecimal():
         raise ValueError(f"--target is {target!r}; give predicted, label or a class number")
     return {
@@ -249,7 +242,7 @@ def choices(
         "protocol": protocol,
         "options": of_protocol,
         "target": target if target in TARGETS or target is None else int(target),
-        "warp": resize == "warp",
+        "resize": resize,
     }
 
 

@@ -73,6 +73,12 @@ class Outcome:
         return [name for name in names if any(not math.isnan(row.get(name, math.nan)) for row in self.table.values())]
 
     @property
+    def remarks(self) -> list[str]:
+        """The notes, and which metrics have no number."""
+        without = [name for name in self.settings["evaluation"].get("metrics", ()) if name not in self.metrics]
+        return [*self.notes, *([f"no picture has a value of {', '.join(without)}"] if without else [])]
+
+    @property
     def summary(self) -> str:
         """In one line."""
         done = f"{self.gathered.images} of {self.samples} pictures evaluated by {', '.join(self._explained())}"
@@ -110,7 +116,7 @@ class Outcome:
                     "problems": len(self.problems),
                 },
                 "problems": self.problems,
-                "notes": self.notes,
+                "notes": self.remarks,
             }
         )
 
@@ -215,9 +221,11 @@ def write_summary(out: Path, outcome: Outcome) -> None:
 def markdown(outcome: Outcome) -> str:
     """The table, methods by metrics, with costs, counts and problems."""
     settings, found = outcome.settings, outcome.gathered
-    protocol = settings["evaluation"]["protocol"]["name"]
+    protocol = settings["evaluation"]["protocol"]
+    height, width = settings["preprocess"]["crop"]
     made = (
-        f"Protocol {protocol}, seed {settings['seed']}, {settings['precision']} in {settings['runtime']}, "
+        f"Protocol {protocol['name']}, pictures brought to {height} x {width} by {protocol['resize']}, "
+        f"seed {settings['seed']}, {settings['precision']} in {settings['runtime']}, "
         f"batches of {settings['batch_size']}; fastcam {settings['fastcam']}, torch {settings['torch']}."
     )
     best = {metric: outcome.best(metric) for metric in outcome.metrics}
@@ -228,7 +236,7 @@ def markdown(outcome: Outcome) -> str:
     parts = [
         f"# {settings['model']} on {Path(outcome.data).name}",
         f"{outcome.summary}. {made}",
-        "\n".join(f"- {note}" for note in outcome.notes),
+        "\n".join(f"- {note}" for note in outcome.remarks),
         _table(["method", *(f"{name} {ARROWS[METRICS[name].direction]}" for name in outcome.metrics)], rows),
         "↑ higher is better, ↓ lower is better, best in bold, – no value. "
         f"`{BASELINE}` is a Gaussian in the middle of every picture." * (BASELINE in outcome.table),

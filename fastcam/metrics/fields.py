@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "source": TEXT,
     "score": _one_of("probability", "logit"),
     "classes": _one_of("predicted", "target"),
+    "resize": _one_of("crop", "warp", "warp-crop"),
     "masking": _one_of("after", "before"),
     "upsample": _one_of("bilinear", "bicubic", "pillow"),
     "rescale": SWITCH,

@@ -21,6 +21,9 @@ class Protocol:
         score: "probability" (softmax) or "logit" of the explained class.
         classes: which class faithfulness explains: "predicted", or "target" (the label). Localization explains the
             label wherever there is one.
+        resize: how whole pictures reach the model's input, for who loads them: "crop" (the shorter side to the model's
+            size, then its crop), "warp" (both sides to the crop's), or "warp-crop" (both to the model's size, then its
+            crop).
         masking: whether images are multiplied by maps "after" normalization (masked pixels become the mean color)
             or "before" it (they become black).
         upsample: how maps reach the images' size: "bilinear", "bicubic" (OpenCV's), or "pillow" (its bicubic).
@@ -57,6 +60,7 @@ class Protocol:
     source: str = "each metric's own paper"
     score: str = "probability"
     classes: str = "predicted"
+    resize: str = "crop"
     masking: str = "after"
     upsample: str = "bilinear"
     rescale: bool = True
@@ -121,6 +125,7 @@ PROTOCOLS = {
             "recipro",
             "Byun and Lee 2024, arXiv:2209.14074, and its evaluation code",
             classes="target",
+            resize="warp-crop",
             upsample="pillow",
             grid="layer",
             rescale=False,
@@ -134,6 +139,7 @@ PROTOCOLS = {
             "wsol",
             "Choe 2020, arXiv:2001.07437, and its code",
             classes="target",
+            resize="warp",
             thresholds=1000,
             quantize=True,
             plus_one=True,
