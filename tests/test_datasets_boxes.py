@@ -171,7 +171,7 @@ def test_wsol_masks(tmp_path):
     lines = "test/p0.png,test/m0.png,test/ignore.png\ntest/p0.png,test/m1.png,\n"
     (metadata / "localization.txt").write_text(lines)
     data = open_dataset(metadata)
-    assert data.problems == []
+    assert [problem.reason for problem in data.problems] == ["no line in localization.txt, which others have"] * 4
     mask, ignored = data.samples[0].mask(20, 30).numpy(), data.samples[0].ignored(20, 30).numpy()
     assert np.array_equal(mask, parts[:2].any(0))
     assert np.array_equal(ignored, (parts[2] > 0) & ~parts[:2].any(0))

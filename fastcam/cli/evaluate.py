@@ -117,6 +117,9 @@ def _open(call: Run, store: Store, job: Job, plan: Plan) -> list[int]:
             for name in OUTPUTS:
                 (call.out / name).unlink(missing_ok=True)
         found = store.look(plan)
+        for result in store.results(found.kept) if job.strict else ():
+            if result.problems:
+                raise ValueError("{file}: {reason}".format(**result.problems[0]))
         for line in (*job.dataset.notes, *_kept(found, plan)):
             note(line)
     except BaseException:
@@ -189,6 +192,7 @@ def _finish(
         problems=[*problems, *gathered.problems],
         samples=len(job.dataset.samples[: call.recipe.limit]),
         notes=job.dataset.notes,
+        values=job.evaluation.counts(),
     )
     results.write_rows(call.out / results.ROWS, outcome, store.results(shards))
     figures.write_figures(call.out, outcome)

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,6 +45,7 @@ class Outcome:
         problems: {"file", "reason", "lost"} each.
         samples: how many pictures there were to evaluate.
         notes: what a reader should know of the data set.
+        values: by method and metric, how many pictures had a value.
     """
 
     settings: dict[str, Any]
@@ -55,6 +56,7 @@ class Outcome:
     problems: list[dict[str, str]]
     samples: int
     notes: list[str]
+    values: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -107,6 +109,7 @@ class Outcome:
                 "machines": gathered.machines,
                 "metrics": {name: {key: getattr(METRICS[name], key) for key in keys} for name in self.metrics},
                 "table": self.table,
+                "values": self.values,
                 "costs": self.costs,
                 "seconds": {"all_workers": gathered.seconds, "waiting_for_pictures": gathered.waited},
                 "counts": {
@@ -240,6 +243,9 @@ def markdown(outcome: Outcome) -> str:
         _table(["method", *(f"{name} {ARROWS[METRICS[name].direction]}" for name in outcome.metrics)], rows),
         "↑ higher is better, ↓ lower is better, best in bold, – no value. "
         f"`{BASELINE}` is a Gaussian in the middle of every picture." * (BASELINE in outcome.table),
+        "## Pictures with a value",
+        _table(["method", *outcome.metrics], [[method, *_counts(outcome, method)] for method in outcome.methods]),
+        "A picture without one, such as one without a box, leaves the mean.",
         "## Cost of one picture",
         _table(["", "forwards", "tails", "backwards", "seconds"], cost_rows(outcome)),
         f"{COSTS} {found.seconds:,.1f} s in all workers together, {found.waited:,.1f} s of these waiting for pictures.",
@@ -260,6 +266,11 @@ def cost_rows(outcome: Outcome) -> list[list[str]]:
         for name, cost in outcome.costs.items()
         if name not in METRICS or name in outcome.metrics
     ]
+
+
+def _counts(outcome: Outcome, method: str) -> list[str]:
+    own = outcome.values.get(method, {})
+    return [f"{own[metric]:,}" if metric in own else "–" for metric in outcome.metrics]
 
 
 def _marked(value: float | None, best: bool) -> str:

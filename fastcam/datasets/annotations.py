@@ -19,6 +19,7 @@ from fastcam.datasets.sample import Dataset, Object, Sample, of_class
 from fastcam.datasets.source import File, Member, Row
 
 CLASSES = ("class_ids", "labels", "class_id", "label")
+PLACES = ("boxes", "objects")
 
 
 def read(path: Path, index: Mapping[str, tuple[int, ...]] | None = None, images: Path | None = None) -> Dataset:
@@ -70,6 +71,11 @@ def sample_of(
         collector.lose(source.name, str(error))
         return None
     objects, own = [], len(found)
+    if all(entry.get(name) is None for name in PLACES):
+        collector.lack(source.name, f"its entry has no {' and no '.join(PLACES)}")
+    for name in PLACES:
+        if not isinstance(entry.get(name), list | None):
+            collector.lose(source.name, f"{name} is {entry[name]!r}; expected a list", "box")
     for box in _list(entry, "boxes"):
         if corners := collector.box(source.name, box, size, box):
             objects.append(Object(corners, tuple(dict.fromkeys(found))))

@@ -36,6 +36,7 @@ def read(path: Path, index: Mapping[str, tuple[int, ...]] | None = None, images:
     collector = Collector("coco", path)
     names, numbers = _categories(categories, index)
     objects = _objects(collector, path, entries, boxes, names, numbers)
+    annotated = {row.get("image_id") for row in boxes if isinstance(row, dict)}
     folder = images or _images_folder(collector, path, entries)
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
@@ -52,6 +53,8 @@ def read(path: Path, index: Mapping[str, tuple[int, ...]] | None = None, images:
         size = collector.size(entry.get("height"), entry.get("width"))
         collector.add(Sample(entry["file_name"], File(picture), label, labels, mine, None, size))
         collector.counts["pictures without objects"] += not objects.get(entry.get("id"))
+        if entry.get("id") not in annotated:
+            collector.lack(picture, "no annotation of this picture")
     if index is None:
         collector.notes.append(
             f"the {len(names)} categories are numbered from 0 in order of their ids; "

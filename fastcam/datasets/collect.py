@@ -23,6 +23,7 @@ class Collector:
         self.kind, self.root = kind, Path(root)
         self.samples: list[Sample] = []
         self.problems: list[Problem] = []
+        self.lacking: list[Problem] = []
         self.notes: list[str] = []
         self.counts: Counter[str] = Counter()
         self._keys: set[str] = set()
@@ -39,6 +40,10 @@ class Collector:
     def lose(self, file: str | os.PathLike[str], reason: str, lost: str = "sample") -> None:
         """Writes down what cannot be used."""
         self.problems.append(Problem(str(file), reason, lost))
+
+    def lack(self, file: str | os.PathLike[str], reason: str) -> None:
+        """Writes down that nothing says where the object of a picture is: a fault where others have boxes or masks."""
+        self.lacking.append(Problem(str(file), f"{reason}, which others have", "box"))
 
     def has(self, path: str) -> bool:
         """Whether a file exists, by listing its folder once: one system call a folder, not one a picture."""
@@ -95,6 +100,8 @@ class Collector:
                 f"no usable sample in {str(self.root)!r} read as {self.kind} ({len(self.problems)} problems"
                 f"{', first ' + first if first else ''})"
             )
+        if any(one.boxes or one.mask_paths or any(o.outline for o in one.objects) for one in self.samples):
+            self.problems += self.lacking
         notes = [f"{what}: {count}" for what, count in self.counts.items() if count]
         return Dataset(self.kind, self.samples, labels.classes, self.problems, self.notes + notes)
 

@@ -122,7 +122,9 @@ def _sample(
     except ValueError as error:
         collector.lose(xml or source.path, str(error))
         return None
-    collector.counts["pictures without XML, so without boxes"] += xml is None
+    if xml is None:
+        collector.counts["pictures without XML, so without boxes"] += 1
+        collector.lack(source.path, "no XML of the same name")
     label = numbers[0] if len(numbers) == 1 else None
     if label is not None:
         collector.counts["boxes of another class than their picture, left out"] += len(objects)

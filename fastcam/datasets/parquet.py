@@ -72,7 +72,8 @@ def _read_shard(collector: Collector, shard: Path, file: Any, index: Mapping[str
         if label is not None:
             entry["labels"] = values[label] if isinstance(values[label], list) else [values[label]]
         try:
-            entry["boxes"] = list(_boxes(values))
+            if any(values.get(name) is not None for name in ("boxes", "bbox")):
+                entry["boxes"] = list(_boxes(values))
             if isinstance(values.get("objects"), dict | list):
                 entry["objects"] = list(_objects(values["objects"], labels))
         except ValueError as error:

@@ -190,8 +190,9 @@ class Dataset:
     def by_target(self) -> Dataset:
         """One sample for each class to explain in each picture, with the objects of that class only.
 
-        The classes are a sample's `targets` where the annotations list them, all its `labels` otherwise; a
-        picture with none gives no sample, which a note counts. Keys end in "@" and the class.
+        The classes are a sample's `targets` where the annotations list them, all its `labels` otherwise. A picture
+        with none gives no sample: a problem where nothing is annotated, else counted in a note, since its objects
+        are of no class of the model. Keys end in "@" and the class.
         """
         samples = []
         for one in self.samples:
@@ -201,9 +202,13 @@ class Dataset:
                 samples.append(
                     replace(one, key=key, label=target, labels=(target,), targets=(target,), objects=objects)
                 )
-        without = sum(not (one.labels if one.targets is None else one.targets) for one in self.samples)
-        notes = [f"pictures without a class to explain: {without}"] if without else []
-        return Dataset(self.kind, samples, self.classes, list(self.problems), self.notes + notes)
+        without = [one for one in self.samples if not (one.labels if one.targets is None else one.targets)]
+        bare = dict.fromkeys(one.source.name for one in without if not one.objects and one.targets is None)
+        problems = [one for one in self.problems if one.file not in bare or one.lost not in ("box", "label")]
+        problems += [Problem(name, "neither a class nor an object, so nothing to explain") for name in bare]
+        others = len(without) - len(bare)
+        notes = [f"pictures without a class to explain: {others}"] if others else []
+        return Dataset(self.kind, samples, self.classes, problems, self.notes + notes)
 
     def within(self, classes: int) -> Dataset:
         """Moves samples whose class a model does not have to the problems.

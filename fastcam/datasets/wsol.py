@@ -134,6 +134,8 @@ def _sample(
         collector.lose(ignored, f"no such mask, though localization.txt lists it for {identity!r}", "outline")
         ignored = None
     collector.counts["pictures without boxes or masks"] += not (objects or masks)
+    if identity not in lines.boxes and identity not in lines.masks:
+        collector.lack(picture, "no line in localization.txt")
     label = numbers[0] if len(numbers) == 1 else None
     return Sample(identity, File(picture), label, numbers, tuple(objects), None, size, tuple(masks), ignored)
 

@@ -84,6 +84,7 @@ class Picture:
         corners: (n, 4), their first and last pixels as WSOL evaluations have them.
         mask: (H, W) bool, or None.
         ignored: (H, W) bool, pixels that are neither object nor background, or None.
+        problems: boxes of which the model sees nothing.
     """
 
     index: int
@@ -93,6 +94,7 @@ class Picture:
     corners: Tensor
     mask: Tensor | None
     ignored: Tensor | None
+    problems: tuple[Problem, ...] = ()
 
 
 class Worker:
@@ -145,7 +147,7 @@ class Worker:
             numbers = indices[start : start + step]
             found = [self._picture(index, *loaded) for index, loaded in zip(numbers, loading)]  # noqa: B905
             waited += time.perf_counter() - asked
-            problems += [asdict(one) for one in found if isinstance(one, Problem)]
+            problems += [asdict(p) for one in found for p in ([one] if isinstance(one, Problem) else one.problems)]
             if problems and self.job.strict:
                 raise ValueError("{file}: {reason}".format(**problems[0]))
             for group in self._alike([one for one in found if isinstance(one, Picture)]):
@@ -168,9 +170,18 @@ class Worker:
             boxes, corners = (fit(sample.boxes, *place) for fit in (fit_boxes, fit_corners))
             mask = fit_mask(sample, *place)
             ignored = None if mask is None else fit_mask(sample, *place, ignored=True)
-            return Picture(index, sample, loaded, boxes, corners, mask, ignored)
+            return Picture(index, sample, loaded, boxes, corners, mask, ignored, self._cut(sample, len(boxes)))
         except ValueError as reason:
             return Problem(sample.source.name, str(reason))
+
+    def _cut(self, sample: Sample, kept: int) -> tuple[Problem, ...]:
+        """The boxes of which the model sees nothing."""
+        found, reason = [], "is cut away by the crop; resize 'warp' keeps the whole picture"
+        for box in sample.boxes if kept < len(sample.boxes) else ():
+            if sample.size and not len(fit_boxes([box], sample.size, self.job.preprocess)):
+                corners = ", ".join(f"{side:g}" for side in box)
+                found.append(Problem(sample.source.name, f"box ({corners}) {reason}", "box"))
+        return tuple(found)
 
     def _label(self, picture: Picture) -> int | None:
         return picture.sample.label if self.job.target is None else self.job.target

@@ -174,6 +174,10 @@ class ADCC(Mean):
         self.add(torch.stack([*parts, own], 1))
         self.last = own
 
+    def images(self) -> int:
+        """How many images had a value; of the means, how many had the scarcest part."""
+        return round(float(self.count[3] if self.of == "images" else self.count[:3].min()))
+
     def compute(self) -> Tensor:
         """A scalar."""
         mean = self.mean()

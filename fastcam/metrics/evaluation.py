@@ -223,6 +223,11 @@ class Evaluation(nn.Module):
                 row |= {key: part.tolist() for key, part in getattr(metric, "details", {}).items()}
         return table
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many images of this process had a value, {method: {metric: images}}; the others left its mean."""
+        rows = self.rows.items()
+        return {name: {info.name: self._of(name)[info.name].images() for info in infos} for name, infos in rows}
+
     def costs(self) -> dict[str, dict[str, float]]:
         """What an image cost: forwards, tails, backwards and seconds of each metric, each method's map, and in all.
 

@@ -185,6 +185,10 @@ class PointingGame(Mean):
         self.count.index_add_(0, classes, known.double())
         self.last = hits
 
+    def images(self) -> int:
+        """How many images had a value; states are sums of classes."""
+        return round(float(self.count.sum()))
+
     def compute(self) -> Tensor:
         """A scalar."""
         images = self.total.sum() / self.count.sum()

@@ -49,6 +49,10 @@ class Mean(Metric):
         self.count += known.sum(0)
         self.last = rows[:, 0]
 
+    def images(self) -> int:
+        """How many images had a value."""
+        return round(float(self.count[0]))
+
     def mean(self) -> Tensor:
         """(width,), NaN where no image had a value."""
         return self.total / self.count
