@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before fastcam: Triton's kernels then run on the CPU, slowly
 
 # Largest error, as a share of the largest expected value (of 1 where that is smaller). The 16-bit dtypes are
 # rounded once: half a unit in the last place. Measured worst cases of float32: 8.7e-7 for the reference

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastcam import ops
 from fastcam.ops import OPS, native
+from fastcam.ops.dispatch import INTERPRETED
 from tests import loops_ops
 from tests.cases import CASES
 
@@ -36,7 +37,16 @@ def available_isas():
 # Measured worst cases of the reference: 3.5e-6 at 40 to 100 rows, 6.1e-5 for a range of 0.6 at 64.
 REFERENCE_SCALE = {"large": 2, "offset": 40}
 
+SLOW = {"many_channels", "long_rows", "large"}  # in Triton's interpreter
 ISAS = available_isas()
+
+
+def scale(backend, name, dtype):
+    """Of the tolerance."""
+    if backend == "reference":
+        return REFERENCE_SCALE.get(name, 1)
+    # Triton's interpreter cuts float32 off to bfloat16, where a GPU rounds: a whole unit in the last place, not half.
+    return 2 if backend == "triton" and INTERPRETED and dtype == torch.bfloat16 else 1
 
 
 def tensors(result):
@@ -82,6 +92,8 @@ def test_backend_equals_float64(op, name, backend, device, dtype, close):
             OPS[op](**arguments)
         assert str(error.value) == f"{op} cannot run on backend {backend}: {reason}"
         return
+    if backend == "triton" and INTERPRETED and name in SLOW and dtype != torch.float32:
+        return  # one program at a time; float32 goes the same way
     exact = arguments if op == "overlay" else double(arguments)
     expected = tensors(OPS[op].reference(**exact))
     for isa in ISAS if backend == "cpu" else [native.build_info()["isa"]]:
@@ -89,7 +101,7 @@ def test_backend_equals_float64(op, name, backend, device, dtype, close):
             actual = tensors(OPS[op](**arguments))
         for got, want in zip(actual, expected, strict=True):
             if got.is_floating_point():
-                close(got, want, REFERENCE_SCALE.get(name, 1) if backend == "reference" else 1)
+                close(got, want, scale(backend, name, dtype))
             else:
                 assert torch.equal(got, want)
         if "out" in arguments:

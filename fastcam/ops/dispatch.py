@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -18,6 +19,8 @@ R = TypeVar("R")
 
 DEVICES = {"cuda": "cuda", "triton": "cuda", "cpu": "cpu"}  # backend: its device, fastest first
 BACKENDS = ("reference", *DEVICES)
+TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels then run on the CPU too, for tests
 OPS: dict[str, Op[..., Any]] = {}
 
 
@@ -70,7 +73,9 @@ class Op(Generic[P, R]):
         if backend not in self.twins:
             return f"there is no {backend} twin in this build"
         device = args[0].device.type
-        if device != DEVICES[backend]:
+        if backend == "triton" and not TRITON:
+            return "Triton is not installed"
+        if device != DEVICES[backend] and not (backend == "triton" and INTERPRETED):
             return f"tensors are on {device}, {backend} runs on {DEVICES[backend]}"
         if backend == "cpu" and native.missing:
             return native.missing
@@ -84,15 +89,22 @@ class Op(Generic[P, R]):
         """Check the arguments, then run the forced backend, else the first twin that can, else torch."""
         checked = self._check(*args, **kwargs)
         if _forced is None:
-            for backend, (function, _) in self.twins.items():
-                if self._refusal(backend, checked) is None:
-                    return function(*checked)
+            for backend in self.twins:
+                if checked[0].device.type == DEVICES[backend] and self._refusal(backend, checked) is None:
+                    return self._run(backend, checked)
         elif _forced != "reference":
             reason = self._refusal(_forced, checked)
             if reason is not None:
                 raise RuntimeError(f"{self.name} cannot run on backend {_forced}: {reason}")
-            return self.twins[_forced][0](*checked)
+            return self._run(_forced, checked)
         return self.reference(*checked)
+
+    def _run(self, backend: str, args: tuple[Any, ...]) -> R:
+        function, device = self.twins[backend][0], args[0].device
+        if device.type != "cuda":
+            return function(*args)
+        with torch.cuda.device(device):  # where a kernel is launched, whatever the tensors' device
+            return function(*args)
 
     def __repr__(self) -> str:
         return f"<fastcam op {self.name}: {', '.join(['reference', *self.twins])}>"
@@ -130,6 +142,8 @@ def support() -> list[dict[str, Any]]:
                 reason = f"there is no {backend} twin in this build"
             elif backend == "cpu" and native.missing:
                 reason = native.missing
+            elif backend == "triton" and not TRITON:
+                reason = "Triton is not installed"
             elif DEVICES.get(backend) == "cuda" and not torch.cuda.is_available():
                 reason = "there is no CUDA device"
             rows.append({"op": op.name, "backend": backend, "available": not reason, "reason": reason})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -70,6 +72,13 @@ def _needs(activations: Tensor, start: int, stop: int, out: Tensor | None, kerne
         if tensor.dtype not in native.TYPES:
             return "float64 is computed by the reference"
     return None
+
+
+@mask_cells.twin("triton", needs=_needs)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.mask_cells import mask_cells as launch
+
+    return launch(*args)
 
 
 @mask_cells.twin("cpu", needs=_needs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,13 @@ def _arguments(
     arguments.span(start, stop, channels, "activations' channels")
     arguments.output(out, (batch * (stop - start), channels, h, w), activations)
     return activations, start, stop, out
+
+
+@mask_channels.twin("triton", needs=lambda *_: None)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.mask_channels import mask_channels as launch
+
+    return launch(*args)
 
 
 @mask_channels.twin("cpu", needs=lambda *_: None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -97,6 +99,13 @@ def _needs(
         if tensor.dtype not in native.TYPES:
             return "float64 is computed by the reference"
     return None
+
+
+@mask_images.twin("triton", needs=_needs)
+def _triton(*args: Any) -> tuple[Tensor, Tensor]:
+    from fastcam.ops.triton.mask_images import mask_images as launch
+
+    return launch(*args)
 
 
 @mask_images.twin("cpu", needs=_needs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,13 @@ def _counts(counts: Tensor | Sequence[int]) -> Tensor:
     if (least := min(steps.tolist())) < 0:
         raise ValueError(f"counts must be at least 0, got {least}")
     return steps.to(torch.int64).contiguous()
+
+
+@perturb_steps.twin("triton", needs=lambda *_: None)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.perturb_steps import perturb_steps as launch
+
+    return launch(*args)
 
 
 @perturb_steps.twin("cpu", needs=lambda *_: None)

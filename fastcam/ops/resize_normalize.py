@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -68,6 +70,13 @@ def _arguments(maps: Tensor, size: tuple[int, int], clip: str = "before") -> tup
 
 def _needs(maps: Tensor, size: tuple[int, int], clip: str) -> str | None:
     return "float64 is computed by the reference" if maps.dtype == torch.float64 else None
+
+
+@resize_normalize.twin("triton", needs=_needs)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.resize_normalize import resize_normalize as launch
+
+    return launch(*args)
 
 
 @resize_normalize.twin("cpu", needs=_needs)
