@@ -182,6 +182,18 @@ def test_metrics_are_those_of_the_registry():
     for name in fastcam.list_metrics():
         assert name in text
     assert "box_iou" in fails("metrics", "nothing*")
+    cheap = [row["name"] for row in listed if row["cheap"]]
+    assert [row["name"] for row in json.loads(run("metrics", "cheap", "--json").stdout)] == cheap
+    assert f"all share: {', '.join(cheap)}" in text
+
+
+def test_cheap_metrics_by_one_word():
+    make_data()
+    results, _ = evaluate("data", "--limit", "2", metrics="cheap")
+    found = results["settings"]["evaluation"]["metrics"]
+    assert {"adcc", "average_drop", "win_rate", "box_iou"} < set(found)
+    assert not {"insertion", "road", "max_sensitivity", "pxap"} & set(found)  # no masks here
+    assert results["costs"]["average_drop"]["forwards"] == 1
 
 
 def outcome(**changes):

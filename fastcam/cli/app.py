@@ -185,6 +185,7 @@ def evaluate(
     kind: Annotated[str | None, typer.Option(help="Of the data set (default: seen from its files).")] = None,
     split: Annotated[str | None, typer.Option(help="Of the data set, where it has several.")] = None,
     class_index: Annotated[str | None, typer.Option(help="File that gives class names their numbers.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder of the pictures, where DATA names them only.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Actors of --ray (default: one a GPU); else threads that read pictures.")
     ] = None,
@@ -203,8 +204,8 @@ def evaluate(
 
     recipe = Recipe(
         data=absolute(data), model=model, weights=weights and absolute(weights), limit=limit,
-        class_index=class_index and absolute(class_index), kind=kind, split=split, crop=crop, layer=_layers(layer),
-        seed=seed, batch_size=batch_size, shard_size=shard_size, max_memory=arguments.parse_bytes(max_memory),
+        class_index=class_index and absolute(class_index), images=images and absolute(images), kind=kind, split=split,
+        crop=crop, layer=_layers(layer), seed=seed, batch_size=batch_size, shard_size=shard_size, max_memory=arguments.parse_bytes(max_memory),
         device=device, precision=precision, runtime=runtime, strict=strict,
         loaders=(workers if ray is None else None) or 2,
         **choices(methods, metrics, protocol, option or [], target, resize, seed),
@@ -235,7 +236,7 @@ def methods(
 
 @app.command()
 def metrics(
-    pattern: Annotated[str, typer.Argument(help="Name with wildcards.")] = "*", as_json: AsJson = False
+    pattern: Annotated[str, typer.Argument(help="Name with wildcards, or cheap.")] = "*", as_json: AsJson = False
 ) -> None:
     """List the metrics: formula, direction, range, protocols, cost, paper."""
     from fastcam.cli import tables

@@ -15,7 +15,7 @@ from fastcam.allocator import ADVICE, chosen
 from fastcam.cli.console import ARROWS, console, table
 from fastcam.cli.models import Loaded
 from fastcam.methods.registry import METHODS
-from fastcam.metrics.registry import METRICS, list_metrics
+from fastcam.metrics.registry import GROUPS, METRICS, find, list_metrics
 from fastcam.model.layers import list_layers
 from fastcam.ops.native import build_info
 
@@ -50,18 +50,18 @@ def metrics(pattern: str, as_json: bool) -> None:
     """Prints the metrics whose name matches.
 
     Args:
-        pattern: a name with wildcards.
+        pattern: a name with wildcards, "all" or "cheap".
         as_json: print a JSON list instead of a table.
 
     Raises:
         ValueError: none matches.
     """
-    names = list_metrics(pattern)
+    names = sorted(info.name for info in find(pattern)) if pattern in GROUPS else list_metrics(pattern)
     if not names:
         raise ValueError(f"no metric matches {pattern!r}; there are {', '.join(list_metrics())}")
     found = [METRICS[name] for name in names]
     if as_json:
-        keys = ("name", "formula", "direction", "range", "needs", "cost", "protocols", "paper")
+        keys = ("name", "formula", "direction", "range", "needs", "cost", "cheap", "protocols", "paper")
         print(json.dumps([{key: getattr(metric, key) for key in keys} for metric in found], indent=2))
         return
     rows = [
@@ -69,6 +69,9 @@ def metrics(pattern: str, as_json: bool) -> None:
         for m in found
     ]
     console().print(table(["metric", "better", "range", "formula", "needs", "forwards", "protocols", "paper"], rows))
+    cheap = ", ".join(metric.name for metric in found if metric.cheap)
+    if cheap:
+        console().print(Text(f"cheap, at most the one forward under the map that all share: {cheap}"), soft_wrap=True)
 
 
 def layers(loaded: Loaded, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .fields import MAP, SCORE
 from .mean import Mean
 from .registry import metric
 
@@ -116,7 +117,7 @@ def sparseness(maps: Tensor) -> Tensor:
     direction="up",
     paper="Poppi 2021, arXiv:2104.10252",
     cost="1 F, shared, and a map's own cost",
-    protocols=("recipro",),
+    reads=("classes", *MAP, "masking", "grid"),
 )
 class Coherency(Mean):
     """Mean of `coherency`; `update(maps, masked_maps)` takes (B, H, W)."""
@@ -133,7 +134,7 @@ class Coherency(Mean):
     direction="down",
     paper="Poppi 2021, arXiv:2104.10252",
     cost="0",
-    protocols=("recipro",),
+    reads=("classes", *MAP, "grid"),
 )
 class Complexity(Mean):
     """Mean of `complexity`; `update(maps)` takes (B, H, W)."""
@@ -150,7 +151,7 @@ class Complexity(Mean):
     direction="up",
     paper="Poppi 2021, arXiv:2104.10252",
     cost="1 F, shared, and a map's own cost",
-    protocols=("adcc", "recipro"),
+    reads=(*SCORE, *MAP, "masking", "grid", "drop", "adcc"),
 )
 class ADCC(Mean):
     """The harmonic mean of data-set means, as published; `update(before, after, maps, masked_maps)`.
@@ -191,6 +192,7 @@ class ADCC(Mean):
     direction="up",
     paper="Chalasani 2020, arXiv:1810.06583",
     cost="0",
+    reads=("classes", *MAP),
 )
 class Sparseness(Mean):
     """Mean of `sparseness`; `update(maps)` takes (B, H, W)."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .fields import MAP, SCORE
 from .mean import Mean
 from .registry import metric
 
@@ -109,7 +110,7 @@ def average_drop_in_deletion(before: Tensor, after: Tensor) -> Tensor:
     direction="down",
     paper="Chattopadhyay 2018, arXiv:1710.11063",
     cost="1 F, shared",
-    protocols=("adcc", "recipro", "torchcam", "pytorch-grad-cam"),
+    reads=(*SCORE, *MAP, "masking", "drop"),
 )
 class AverageDrop(Mean):
     """Mean of `average_drop`; `update(before, after)` takes (B,) scores.
@@ -135,7 +136,7 @@ class AverageDrop(Mean):
     direction="up",
     paper="Chattopadhyay 2018, arXiv:1710.11063",
     cost="1 F, shared",
-    protocols=("adcc", "recipro", "torchcam", "pytorch-grad-cam"),
+    reads=(*SCORE, *MAP, "masking"),
 )
 class IncreaseInConfidence(Mean):
     """Mean of `increase_in_confidence`; `update(before, after)` takes (B,) scores."""
@@ -152,7 +153,7 @@ class IncreaseInConfidence(Mean):
     direction="up",
     paper="Zhang 2023, arXiv:2301.07002",
     cost="1 F, shared",
-    protocols=("recipro",),
+    reads=("classes", *MAP, "masking"),
 )
 class AverageGain(Mean):
     """Mean of `average_gain`; `update(before, after)` takes (B,) probabilities."""
@@ -169,7 +170,7 @@ class AverageGain(Mean):
     direction="up",
     paper="Chattopadhyay 2018, arXiv:1710.11063",
     cost="1 F, shared",
-    protocols=("adcc", "recipro", "torchcam", "pytorch-grad-cam"),
+    reads=(*SCORE, *MAP, "masking"),
 )
 class WinRate(Mean):
     """Mean of `win_rate`; `update(drop, others)` takes (B,) and (M, B) drops."""
@@ -187,7 +188,7 @@ class WinRate(Mean):
     range="up to 1",
     paper="Jung and Oh 2021, arXiv:2102.05228",
     cost="1 F",
-    protocols=("recipro", "torchcam"),
+    reads=(*SCORE, *MAP, "masking"),
 )
 class AverageDropInDeletion(Mean):
     """Mean of `average_drop_in_deletion`; `update(before, after)` takes (B,) scores."""

@@ -39,6 +39,10 @@ def _one_of(*allowed: Any) -> Kind:
     return Kind(words, lambda value: any(type(value) is type(one) and value == one for one in allowed))
 
 
+# Fields that many metrics read: those behind a map's values, and behind the score of a class.
+MAP = ("upsample", "rescale")
+SCORE = ("classes", "score")
+
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 SWITCH = Kind("True or False", lambda value: isinstance(value, bool))
 COUNT = Kind("a positive int", _positive)

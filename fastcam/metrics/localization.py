@@ -10,6 +10,7 @@ from torch import Tensor
 from fastcam import ops
 
 from .boxes import has_box, max_box_iou, one_at_least
+from .fields import MAP
 from .mean import Mean
 from .registry import metric
 
@@ -118,7 +119,8 @@ def _unless_boxed(values: Tensor, boxes: Tensor) -> Tensor:
     direction="up",
     paper="Wang 2020, arXiv:1910.01279",
     cost="0",
-    needs=("boxes",),
+    reads=(*MAP, "edges"),
+    needs=("boxes or masks",),
 )
 class EnergyPointingGame(Mean):
     """Mean of `energy_pointing_game`; `update(maps, boxes=None, masks=None)`.
@@ -145,8 +147,8 @@ class EnergyPointingGame(Mean):
     direction="up",
     paper="Zhang 2016, arXiv:1608.00507",
     cost="0",
-    protocols=("torchray",),
-    needs=("boxes",),
+    reads=("upsample", "tolerance", "by_class"),
+    needs=("boxes or masks",),
 )
 class PointingGame(Mean):
     """Hit rate of `pointing_game`, each class counting alike; `details` holds the mean over images.
@@ -203,7 +205,7 @@ class PointingGame(Mean):
     direction="up",
     paper="Zhou 2016, arXiv:1512.04150",
     cost="0",
-    protocols=("wsol",),
+    reads=(*MAP, "threshold", "connectivity", "plus_one"),
     needs=("boxes",),
 )
 class BoxIoU(Mean):
@@ -232,7 +234,7 @@ class BoxIoU(Mean):
     direction="up",
     paper="Zhou 2016, arXiv:1512.04150",
     cost="0",
-    protocols=("wsol",),
+    reads=(*MAP, "threshold", "connectivity", "plus_one"),
     needs=("target", "boxes"),
 )
 class LocalizationAccuracy(Mean):

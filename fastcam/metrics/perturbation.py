@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .fields import SCORE
 from .mean import Mean
 from .registry import metric
 
@@ -96,7 +97,7 @@ class Area(Mean):
     direction="down",
     paper="Petsiuk 2018, arXiv:1806.07421",
     cost="n - 1 F, n = rows of the image",
-    protocols=("recipro", "rise", "torchcam"),
+    reads=(*SCORE, "upsample", "grid", "steps", "patch", "auc", "deletion_end"),
 )
 class Deletion(Area):
     """Mean area under deletion curves; `update(curves)` takes (B, n + 1)."""
@@ -109,7 +110,7 @@ class Deletion(Area):
     direction="up",
     paper="Petsiuk 2018, arXiv:1806.07421",
     cost="n F, n = rows of the image",
-    protocols=("recipro", "rise", "torchcam"),
+    reads=(*SCORE, "upsample", "grid", "steps", "patch", "auc", "insertion_start", "insertion_first"),
 )
 class Insertion(Area):
     """Mean area under insertion curves; `update(curves)` takes (B, n + 1)."""
@@ -123,7 +124,7 @@ class Insertion(Area):
     range="-0.5 to 0.5",
     paper="Rong 2022, arXiv:2202.00449",
     cost="2 P F, P percentiles",
-    protocols=("pytorch-grad-cam",),
+    reads=(*SCORE, "upsample", "road_percentiles", "road_noise"),
 )
 class ROAD(Mean):
     """Remove and debias; `update(before, most, least)` takes (B,), and (B, P) at each share of removed pixels.

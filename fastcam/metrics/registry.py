@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from .protocols import PROTOCOLS
+
 METRICS: dict[str, MetricInfo] = {}
 M = TypeVar("M", bound=type[Any])
 
@@ -25,8 +27,9 @@ class MetricInfo:
         range: of the value.
         paper: where it comes from.
         cost: forwards F an image and method, beyond the one that gave the map.
-        protocols: those that change its number.
-        needs: what the data must hold: "target", "boxes", "masks".
+        reads: fields of the `Protocol` that change its number where the others are the paper's. Scaling a map to
+            [0, 1] is no such field of what only orders pixels, and `resize` is none of any: it changes the images.
+        needs: what the data must hold: "target", "boxes", "masks", "boxes or masks".
     """
 
     name: str
@@ -37,13 +40,28 @@ class MetricInfo:
     range: str
     paper: str
     cost: str
-    protocols: tuple[str, ...]
+    reads: tuple[str, ...]
     needs: tuple[str, ...]
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The paper's, and those that change its number of the same images."""
+        paper = PROTOCOLS["paper"]
+        return tuple(
+            name
+            for name, one in PROTOCOLS.items()
+            if one is paper or any(getattr(one, field) != getattr(paper, field) for field in self.reads)
+        )
+
+    @property
+    def cheap(self) -> bool:
+        """Whether it takes at most the one forward under the map that all such metrics share."""
+        return self.cost == "0" or self.cost.startswith("1 F, shared")
 
     @property
     def localizes(self) -> bool:
         """Whether it compares maps with where the object is."""
-        return bool({"boxes", "masks"} & set(self.needs))
+        return any(need != "target" for need in self.needs)
 
 
 def metric(
@@ -54,8 +72,8 @@ def metric(
     direction: str,
     paper: str,
     cost: str,
+    reads: tuple[str, ...],
     range: str = "0 to 1",  # noqa: A002 - the word for it
-    protocols: tuple[str, ...] = (),
     needs: tuple[str, ...] = (),
 ) -> Callable[[M], M]:
     """Register a `torchmetrics.Metric`; see `MetricInfo` for the arguments."""
@@ -63,9 +81,7 @@ def metric(
     def add(kind: M) -> M:
         kind.name = name
         kind.higher_is_better = direction == "up"
-        METRICS[name] = MetricInfo(
-            name, kind, evidence, formula, direction, range, paper, cost, ("paper", *protocols), needs
-        )
+        METRICS[name] = MetricInfo(name, kind, evidence, formula, direction, range, paper, cost, reads, needs)
         return kind
 
     return add
@@ -83,11 +99,18 @@ def list_metrics(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(METRICS, pattern.lower()))
 
 
+GROUPS: dict[str, Callable[[], list[str]]] = {
+    "all": lambda: list(METRICS),
+    "cheap": lambda: [name for name, info in METRICS.items() if info.cheap],
+}
+
+
 def find(names: str | Iterable[str]) -> list[MetricInfo]:
     """The metrics of these names or patterns, in the registry's order, each once.
 
     Args:
-        names: "all", a name, a pattern with wildcards, or several of them.
+        names: "all"; "cheap", those of at most one forward under the map; a name; a pattern with wildcards; or
+            several of them.
 
     Raises:
         ValueError: nothing matches one of them.
@@ -96,9 +119,9 @@ def find(names: str | Iterable[str]) -> list[MetricInfo]:
     found: set[str] = set()
     for name in asked:
         key = name.lower().replace("-", "_").replace(" ", "_")
-        matches = list(METRICS) if key == "all" else fnmatch.filter(METRICS, key)
+        matches = GROUPS[key]() if key in GROUPS else fnmatch.filter(METRICS, key)
         if not matches:
-            near = difflib.get_close_matches(key, METRICS, n=4, cutoff=0.3) or list(METRICS)
+            near = difflib.get_close_matches(key, [*METRICS, *GROUPS], n=4, cutoff=0.3) or list(METRICS)
             raise ValueError(f"no metric named {name!r}; nearest: {', '.join(near)} (fastcam.list_metrics() lists all)")
         found.update(matches)
     if not found:

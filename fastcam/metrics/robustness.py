@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d
 from fastcam import ops
 
 from .complexity import pearson
+from .fields import MAP
 from .mean import Mean
 from .registry import metric
 
@@ -175,6 +176,7 @@ def cascading_randomization(
     range="from 0",
     paper="Yeh 2019, arXiv:1901.09392",
     cost="n maps",
+    reads=("classes", *MAP, "sensitivity_radius", "sensitivity_samples"),
 )
 class MaxSensitivity(Mean):
     """Mean of `max_sensitivity`; `update(maps, noisy)` takes (B, H, W), (n, B, H, W)."""
@@ -192,6 +194,7 @@ class MaxSensitivity(Mean):
     range="-1 to 1",
     paper="Adebayo 2018, arXiv:1810.03292",
     cost="one map a stage",
+    reads=("classes", "upsample", "randomization_steps", "similarity"),
 )
 class Randomization(Mean):
     """Mean similarity over stages; `details` holds each stage's. `update(similarities)` takes (B, stages).

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .boxes import has_box, levels, max_box_iou, max_component_iou
+from .fields import MAP
 from .mean import Mean
 from .registry import metric
 
@@ -67,7 +68,7 @@ class Curve(Mean):
     direction="up",
     paper="Choe 2020, arXiv:2001.07437",
     cost="0",
-    protocols=("wsol",),
+    reads=(*MAP, "thresholds", "connectivity", "quantize", "plus_one"),
     needs=("boxes",),
 )
 class MaxBoxAcc(Curve):
@@ -81,7 +82,7 @@ class MaxBoxAcc(Curve):
     direction="up",
     paper="Choe 2022, arXiv:2007.04178",
     cost="0",
-    protocols=("wsol",),
+    reads=(*MAP, "thresholds", "connectivity", "quantize", "plus_one", "ious"),
     needs=("boxes",),
 )
 class MaxBoxAccV2(Curve):
@@ -148,7 +149,7 @@ def pxap(histograms: Tensor) -> Tensor:
     direction="up",
     paper="Choe 2020, arXiv:2001.07437",
     cost="0",
-    protocols=("wsol",),
+    reads=MAP,
     needs=("masks",),
 )
 class PxAP(Mean):
