@@ -144,8 +144,7 @@ ENERGY = [
     Known("pxap", "one level", (grid([0.5004, 0.5001]), mask([1, 0])), 0.5),
     Known("pxap", "one is a level of its own", (grid([1, 0.9996]), mask([1, 0])), 1.0),
     Known("pxap", "ignored", (grid([0.9, 0.5, 0.1]), mask([0, 1, 0])), 1.0, {"ignored": mask([1, 0, 0])}),
-    Known("pxap", "ignored on the object", (grid([0.9, 0.5, 0.1]), mask([1, 0, 1])), 0.5,
-          {"ignored": mask([1, 0, 0])}),
+    Known("pxap", "ignored on the object", (grid([0.9, 0.5, 0.1]), mask([1, 0, 1])), 0.5, {"ignored": mask([1, 0, 0])}),
     Known("pxap", "nan", (grid([1, NAN]), mask([1, 0])), NAN),
     Known("pxap", "no object", (grid([1, 0]), mask([0, 0])), NAN),
 ]

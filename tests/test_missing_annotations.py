@@ -105,6 +105,17 @@ def test_a_picture_without_what_others_have(build, reason, tmp_path):
     assert "p1" in without.key or without.key.endswith("/1")
 
 
+def test_an_annotation_of_no_picture_leaves_one_without(tmp_path):
+    document = coco_document()
+    document["annotations"][0]["image_id"] = 5
+    coco(tmp_path)
+    write_json(tmp_path / "annotations/instances_val.json", document)
+    assert [(one.lost, one.reason) for one in open_dataset(tmp_path).problems] == [
+        ("box", "annotation 0 is of no image or category listed here"),
+        ("box", "no annotation of this picture, which others have"),
+    ]
+
+
 def test_a_data_set_without_boxes_lacks_none(tmp_path):
     for name in ("annotations", "ilsvrc", "wsol"):
         root = BUILDERS[name](tmp_path / name)

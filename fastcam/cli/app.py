@@ -205,9 +205,9 @@ def evaluate(
     recipe = Recipe(
         data=absolute(data), model=model, weights=weights and absolute(weights), limit=limit,
         class_index=class_index and absolute(class_index), images=images and absolute(images), kind=kind, split=split,
-        crop=crop, layer=_layers(layer), seed=seed, batch_size=batch_size, shard_size=shard_size, max_memory=arguments.parse_bytes(max_memory),
-        device=device, precision=precision, runtime=runtime, strict=strict,
-        loaders=(workers if ray is None else None) or 2,
+        crop=crop, layer=_layers(layer), seed=seed, batch_size=batch_size, shard_size=shard_size,
+        max_memory=arguments.parse_bytes(max_memory), device=device, precision=precision, runtime=runtime,
+        strict=strict, loaders=(workers if ray is None else None) or 2,
         **choices(methods, metrics, protocol, option or [], target, resize, seed),
     )  # fmt: skip
     raise typer.Exit(evaluate.run(evaluate.Run(recipe, out, overwrite, ray, workers, as_json)))

@@ -150,6 +150,7 @@ def spelled(message: str) -> str:
     '2 WordNet ids are numbered 0 to 1; give --class-index imagenet'
     """
     message = re.sub(r"\b(kind|split)='([^']+)'", r"--\1 \2", message)
+    message = re.sub(r"^images\b", "--images", message.replace("`images`", "--images"))
     option = r"(?<![\w/.-])class_index(?:='([^']+)'|(?![\w/.-]))"  # not within a path
     return re.sub(option, lambda found: f"--class-index {found[1] or ''}".rstrip(), message)
 

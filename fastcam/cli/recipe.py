@@ -48,6 +48,7 @@ class Recipe:
     kind: str | None = None
     split: str | None = None
     class_index: str | None = None
+    images: str | None = None
     limit: int | None = None
     target: str | int | None = None
     layer: str | list[str] | None = None
@@ -70,7 +71,9 @@ class Recipe:
             ValueError: anything that cannot be evaluated as a whole; the message says how to mend it.
         """
         try:
-            dataset = open_dataset(self.data, split=self.split, kind=self.kind, class_index=self.class_index)
+            dataset = open_dataset(
+                self.data, split=self.split, kind=self.kind, class_index=self.class_index, images=self.images
+            )
         except ValueError as error:
             raise ValueError(arguments.spelled(str(error))) from error
         over = {} if self.resize is None else {"resize": self.resize}
@@ -167,7 +170,7 @@ class Recipe:
         for pattern in self.metrics:
             for info in find_metrics(pattern):
                 needs = (*info.needs, *(["rivals"] if "other_drops" in info.evidence else []))
-                missing = [need for need in needs if not has[need]]
+                missing = [need for need in needs if not any(has[one] for one in need.split(" or "))]
                 if not missing:
                     found[info.name] = info
                 elif info.name == pattern:
@@ -246,4 +249,4 @@ def choices(
     }
 
 
-NEEDS = {"boxes": "boxes", "masks": "masks", "target": "labels"}
+NEEDS = {"boxes": "boxes", "masks": "masks", "boxes or masks": "boxes or masks", "target": "labels"}

@@ -67,6 +67,8 @@ def open_dataset(
     if pictures is not None and not pictures.is_dir():
         raise ValueError(f"images is {str(images)!r}; expected the folder of the pictures")
     found = find_format(os.fspath(path), split, kind, pictures)
+    if pictures is not None and found.kind in ("imagefolder", "webdataset", "parquet"):
+        raise ValueError(f"images is {str(images)!r}, but {found.kind} holds its own pictures; leave it out")
     index = read_index(class_index)
     first = found.paths[0]
     match found.kind:

@@ -108,7 +108,8 @@ class Batch:
 
     def lacks(self, needs: tuple[str, ...]) -> bool:
         """Whether what a metric needs is missing."""
-        return ("boxes" in needs and self.boxes is None) or ("masks" in needs and self.masks is None)
+        has = {"boxes": self.boxes is not None, "masks": self.masks is not None, "target": self.target is not None}
+        return not all(any(has[one] for one in need.split(" or ")) for need in needs)
 
 
 def black(mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor | None:
