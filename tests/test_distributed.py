@@ -15,7 +15,7 @@ import torch
 
 pytest.importorskip("PIL")
 
-from fastcam.distributed import Plan, Result, Store, check_folder, digest, files, local, on_ray, write_whole
+from fastcam.distributed import Plan, Result, Store, check_folder, digest, files, local, on_ray, torchrun, write_whole
 from fastcam.distributed.rows import interleave, join
 from fastcam.distributed.work import Worker
 from tests.small import network
@@ -256,6 +256,18 @@ def test_four_processes_under_torchrun(tmp_path, expected):
     assert table == expected[0]
     same(columns, expected[1])
     assert sorted(recipe.reads()) == sorted([*range(21), *range(4, 8)])
+
+
+def test_a_process_whose_fellow_has_ended_ends_without_a_word(monkeypatch):
+    def closed(*_):
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(torchrun.distributed, "barrier", closed)
+    monkeypatch.setattr(torchrun.distributed, "broadcast_object_list", closed)
+    monkeypatch.setattr(torchrun.distributed, "get_rank", lambda: 1)
+    for call in (torchrun.wait, lambda: torchrun.agree(dict)):
+        with pytest.raises(SystemExit, match="2"):
+            call()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, of its own settings
