@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastcam import CAM
-from fastcam.metrics import Evaluation
+from fastcam.metrics import PROTOCOLS, Evaluation
 from tests import small
 from tests.formulas_perturb import reciprocam_curves
 
@@ -30,6 +30,15 @@ def test_a_function_beside_a_cam_is_scored_by_its_model():
     values = found.update(x)
     alone = Evaluation({"b": cam}, ["average_drop"]).update(x)
     assert torch.allclose(values["b"]["average_drop"], alone["b"]["average_drop"])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_that_stays_as_it_is_has_the_same_maps(protocol, monkeypatch):
+    monkeypatch.setattr("fastcam.metrics.robustness._draw", lambda layer: None)
+    options = {"randomization_steps": 2}
+    evaluation = Evaluation(CAM(small.network(), "layercam"), ["randomization"], protocol=protocol, options=options)
+    values = evaluation.update(small.images(2), target=torch.tensor([2, 4]))["layercam"]["randomization"]
+    assert torch.allclose(values, torch.ones(2, dtype=torch.float64), atol=1e-6)
 
 
 def test_changed_weights_leave_no_score_behind():

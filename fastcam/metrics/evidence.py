@@ -209,15 +209,16 @@ class Observed:
 
     def _randomized(self) -> Tensor:
         assert self.source is not None
-        protocol = self.batch.protocol
+        images, protocol = self.batch.images, self.batch.protocol
         return cascading_randomization(
             self.source.cam,
-            self.batch.images,
+            images,
             self.explained,
             self.maps,
             protocol.randomization_steps,
             protocol.similarity,
             self.batch.seed,
+            lambda cam: Source("", cam, cam.scorer).explain(images, self.explained, protocol).maps,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -136,7 +136,14 @@ def _draw(layer: nn.Module) -> None:
 
 
 def cascading_randomization(
-    cam: CAM, images: Tensor, target: Tensor, maps: Tensor, steps: int = 8, similarity: str = "spearman", seed: int = 0
+    cam: CAM,
+    images: Tensor,
+    target: Tensor,
+    maps: Tensor,
+    steps: int = 8,
+    similarity: str = "spearman",
+    seed: int = 0,
+    see: Callable[[CAM], Tensor] | None = None,
 ) -> Tensor:
     """How alike maps stay as the model's layers are drawn anew, from the output down.
 
@@ -148,6 +155,7 @@ def cascading_randomization(
         steps: stages, see `cascade`.
         similarity: "spearman", "pearson" or "ssim"; a constant map is like nothing, 0.
         seed: of the draw.
+        see: a `CAM` -> its maps (B, H, W), where `maps` are not what a call gives, but resized otherwise.
 
     Returns:
         (B, steps) float64.
@@ -164,7 +172,8 @@ def cascading_randomization(
         ) from error
     other = cam.on(into)
     alike = SIMILARITIES[similarity]
-    stages = [alike(maps, other(images, target=target)) for _ in cascade(model, into, steps, seed)]
+    again = see or (lambda one: one(images, target=target))
+    stages = [alike(maps, again(other)) for _ in cascade(model, into, steps, seed)]
     return torch.stack(stages, 1).nan_to_num(0)
 
 
@@ -194,7 +203,7 @@ class MaxSensitivity(Mean):
     range="-1 to 1",
     paper="Adebayo 2018, arXiv:1810.03292",
     cost="one map a stage",
-    reads=("classes", "upsample", "randomization_steps", "similarity"),
+    reads=("classes", "upsample", "randomization_steps", "similarity"),  # ranks do not see scales
 )
 class Randomization(Mean):
     """Mean similarity over stages; `details` holds each stage's. `update(similarities)` takes (B, stages).
