@@ -201,7 +201,11 @@ def outcome(**changes):
     table = {
         "gradcam": {"adcc": 0.7, "insertion": 0.45, "insertion_curve": up, "deletion": 0.2, "deletion_curve": down},
         "scorecam": {"adcc": 0.8, "insertion": 0.5, "insertion_curve": [0.2, 0.5, 0.9], "max_box_acc": math.nan},
-        "center": {"max_box_acc": 0.4, "max_box_acc_curve": [[0.1, 0.4, 0.3, 0.0]]},
+        "center": {
+            "max_box_acc": 0.4,
+            "max_box_acc_curve": [[0.1, 0.4, 0.3, 0.0]],
+            "max_box_acc_iou_curve": [0.2, 0.4, 0.3, 0.1],
+        },
     }
     costs = {"method gradcam": {"seconds": 0.01}, "method scorecam": {"seconds": 2.0}}
     settings = {"evaluation": {"protocol": {"name": "paper", "score": "probability"}}, "model": "m"}
@@ -217,9 +221,10 @@ def test_figures_show_the_numbers():
     assert [line.get_ydata().tolist() for line in right.lines] == [[0.9, 0.4, 0.1]]
     assert left.get_xlabel() == "share of pixels inserted"
     assert left.get_ylabel() == "probability of the explained class"
-    (axes,) = figures._boxes(found).axes
-    assert axes.lines[0].get_xdata().tolist() == [0, 0.25, 0.5, 0.75]
-    assert axes.lines[0].get_color() == "0.5"
+    accuracy, overlap = figures._boxes(found).axes
+    assert accuracy.lines[0].get_xdata().tolist() == [0, 0.25, 0.5, 0.75]
+    assert accuracy.lines[0].get_color() == "0.5"
+    assert overlap.lines[0].get_ydata().tolist() == [0.2, 0.4, 0.3, 0.1]
     (axes,) = figures._cost(found).axes
     assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines] == [
         ([10], [0.7]),

@@ -129,7 +129,9 @@ def test_box_accuracy_against_loops():
         (metrics.MaxBoxAccV2(10), formulas_localization.max_component_iou, formulas_localization.max_box_acc_v2),
     ):
         metric.update(maps, given)
-        equal(metric.compute(), loops(iou(maps[known], given[known], THRESHOLDS)))
+        found = iou(maps[known], given[known], THRESHOLDS)
+        equal(metric.compute(), loops(found))
+        equal(metric.details[f"{metric.name}_iou_curve"], found.mean(0))
         assert metric.last.isnan().tolist() == [False, True, False, False]
 
 

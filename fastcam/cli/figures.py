@@ -110,15 +110,19 @@ def _boxes(outcome: Outcome) -> Any:
     name = next((n for n in ("max_box_acc", "max_box_acc_v2") if n in outcome.metrics), None)
     if name is None:
         return None
-    figure, axes = _panels(1)
+    figure, axes = _panels(2)
     iou = 0.5 if name == "max_box_acc" else outcome.settings["evaluation"]["protocol"].get("ious", [0.3])[0]
     _plot(
         axes[0], outcome, f"{name}_curve", lambda method: f"{method} {outcome.table[method][name]:.4f}", open_end=True
     )
     axes[0].set(xlabel="threshold as a share of the map's maximum", ylabel=f"share of pictures with box IoU ≥ {iou:g}")
-    axes[0].set(xlim=(0, 1), ylim=(0, None))
     axes[0].set_title("Box accuracy over the threshold, and its maximum", fontsize=10)
-    axes[0].legend(fontsize=8, frameon=False)
+    _plot(axes[1], outcome, f"{name}_iou_curve", str, open_end=True)
+    axes[1].set(xlabel="threshold as a share of the map's maximum", ylabel="mean IoU of the box")
+    axes[1].set_title("IoU over the threshold", fontsize=10)
+    for one in axes:
+        one.set(xlim=(0, 1), ylim=(0, None))
+        one.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -14,7 +14,7 @@ from .registry import metric
 
 
 class Curve(Mean):
-    """Hits at every threshold; `details` holds the best threshold and the accuracy at each.
+    """Hits at every threshold; `details` holds the best threshold, and accuracy and mean IoU at each.
 
     Args:
         thresholds: how many, equally spaced in [0, 1).
@@ -34,7 +34,7 @@ class Curve(Mean):
         plus_one: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(len(ious) * thresholds, **kwargs)
+        super().__init__((len(ious) + 1) * thresholds, **kwargs)
         self.thresholds, self.ious = thresholds, ious
         self.connectivity, self.quantize, self.plus_one = connectivity, quantize, plus_one
 
@@ -50,14 +50,20 @@ class Curve(Mean):
         leveled, thresholds, relative = levels(maps, self.thresholds, self.quantize)
         iou = self.overlap(leveled, boxes, thresholds, self.connectivity, relative, self.plus_one)
         hits = (iou[:, None] >= torch.tensor(self.ious, dtype=torch.float64, device=iou.device)[:, None]).double()
-        self.add(hits.flatten(1).masked_fill(~has_box(boxes).to(iou.device)[:, None], torch.nan))
+        rows = torch.cat([hits.flatten(1), iou.double()], 1)
+        self.add(rows.masked_fill(~has_box(boxes).to(iou.device)[:, None], torch.nan))
         self.last = iou.amax(1).masked_fill(~has_box(boxes).to(iou.device), torch.nan)
 
     def compute(self) -> Tensor:
         """A scalar: the mean over the overlaps of the accuracy at the best threshold."""
-        accuracy = self.mean().view(len(self.ious), self.thresholds)
+        *accuracies, iou = self.mean().view(len(self.ious) + 1, self.thresholds)
+        accuracy = torch.stack(accuracies)
         best = accuracy.max(1)
-        self.details = {f"{self.name}_threshold": best.indices / self.thresholds, f"{self.name}_curve": accuracy}
+        self.details = {
+            f"{self.name}_threshold": best.indices / self.thresholds,
+            f"{self.name}_curve": accuracy,
+            f"{self.name}_iou_curve": iou,
+        }
         return best.values.mean()
 
 
