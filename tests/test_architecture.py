@@ -57,6 +57,7 @@ PUBLIC = {
     "fastcam.model.layers",
     "fastcam.ops",
     "fastcam.ops.native",  # build_info() for `fastcam env`
+    "fastcam.runtimes",
     "fastcam.cli",
     "fastcam.data",
 }

@@ -177,6 +177,7 @@ def test_layers_marks_the_default():
 
 def test_env():
     found = json.loads(run("env", "--json").stdout)
+    assert found["runtimes"]["torch"] == []
     assert found["torch"] == torch.__version__
     assert {(row["op"], row["backend"]) for row in found["ops"]} == {(op, b) for op in OPS for b in BACKENDS}
     text = run("env").stdout

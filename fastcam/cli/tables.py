@@ -18,6 +18,7 @@ from fastcam.methods.registry import METHODS
 from fastcam.metrics.registry import GROUPS, METRICS, find, list_metrics
 from fastcam.model.layers import list_layers
 from fastcam.ops.native import build_info
+from fastcam.runtimes import RUNTIMES, lacking
 
 
 def methods(pattern: str, as_json: bool) -> None:
@@ -121,6 +122,7 @@ def environment() -> dict[str, Any]:
             "compiler": build["compiler"] or None,
         },
         "malloc": malloc(),
+        "runtimes": {name: lacking(name) for name in RUNTIMES},
         "cuda": {
             "built": build["cuda"],
             "torch": torch.version.cuda,
@@ -128,6 +130,11 @@ def environment() -> dict[str, Any]:
         },
         "ops": ops.support(),
     }
+
+
+def _runtime(name: str, missing: list[str]) -> str:
+    extra = RUNTIMES[name].extra
+    return f"{name} needs {' and '.join(missing)}: pip install 'fastcam[{extra}]'" if missing else name
 
 
 def env(as_json: bool) -> None:
@@ -150,6 +157,7 @@ def env(as_json: bool) -> None:
         ["torch", f"{found['torch']}, CUDA {cuda['torch'] or 'none'}, {cpu['torch_isa']}"],
         ["cpu", f"{isa}, {openmp}, {cpu['threads']} threads, {cpu['compiler'] or 'nothing compiled'}"],
         ["malloc", found["malloc"]],
+        ["runtimes", "; ".join(_runtime(name, missing) for name, missing in found["runtimes"].items())],
         ["gpu", f"{', '.join(cuda['devices']) or 'none'}; fastcam {kernels} CUDA kernels"],
     ]
     console().print(table(["", ""], rows))
