@@ -87,6 +87,8 @@ def alternate(
 def extrapolate(part: Callable[[int], object], step: int, whole: int) -> float:
     """Seconds of a long loop from a short piece of it: one step, then three, and the difference is the time of two.
 
+    The medians of three rounds: one slow moment in a single step would make the whole loop seem free.
+
     What is done once, before the loop, so counts once.
 
     Args:
@@ -95,7 +97,8 @@ def extrapolate(part: Callable[[int], object], step: int, whole: int) -> float:
         whole: how much there is.
     """
     part(step)
-    one, three = (seconds(lambda n=n: part(n * step)) for n in (1, 3))
+    rounds = [[seconds(lambda n=n: part(n * step)) for n in (1, 3)] for _ in range(3)]
+    one, three = (statistics.median(times) for times in zip(*rounds, strict=True))
     return one + (three - one) * (whole - step) / (2 * step)
 
 
