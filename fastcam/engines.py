@@ -79,7 +79,8 @@ def _proved(network: Network, runtime: str, size: tuple[int, ...], row: Tensor, 
     try:
         with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
             engine = build(runtime, _Logits(network).eval(), torch.zeros(EXPORT_BATCH, *size), network.precision)
-        same = _same(engine(row.expand(many, *size)), expected.expand(many, -1), network.precision)
+        alike = expected.expand(many, *expected.shape[1:])
+        same = _same(engine(row.expand(many, *size)), alike, network.precision)
         problem = "" if same else f"gives other logits in {runtime}"
     except Exception as error:
         engine, reason = None, str(error).strip().splitlines() or [type(error).__name__]

@@ -105,6 +105,17 @@ def test_the_model_is_left_alone_and_let_go(runtime):
     assert gone() is None
 
 
+def test_scores_of_maps_of_logits(runtime):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    target = lambda logits: logits[:, 1].mean((-2, -1))  # noqa: E731 - as for segmentation
+    expected = CAM(net, "scorecam", "1")(images(), target=target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maps = CAM(net, "scorecam", "1", runtime=runtime)(images(), target=target)
+    assert (maps - expected).abs().max() < NEAR
+
+
 class Choosy(nn.Module):
     """Looks at its input to decide what to do, which no exporter can follow."""
 
