@@ -6,6 +6,7 @@ import datetime
 import functools
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,6 +62,13 @@ def processor() -> str:
     return f"{fields.get('model name', platform.machine())} ({torch.backends.cpu.get_cpu_capability()})"
 
 
+def gpu(device: str) -> str:
+    """The GPU's name, its driver and the CUDA that torch was built with."""
+    name, driver = torch.cuda.get_device_name(device), Path("/proc/driver/nvidia/version")
+    version = re.search(r"\d+\.\d+(\.\d+)?", driver.read_text()) if driver.exists() else None
+    return f"{name} (driver {version[0] if version else 'unknown'}, CUDA {torch.version.cuda})"
+
+
 @functools.cache
 def keep_memory() -> bool:
     """Lets malloc keep freed memory, for all contenders alike: without it page faults blur what is compared."""
@@ -82,7 +90,7 @@ def describe(device: str) -> dict[str, str]:
         "fastcam": package("fastcam"),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "processor": torch.cuda.get_device_name(device) if cuda else processor(),
+        "processor": gpu(device) if cuda else processor(),
         "threads": str(torch.get_num_threads()),
         "malloc": allocator(),
         "load": f"{os.getloadavg()[0]:.1f}",

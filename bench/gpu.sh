@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Everything a GPU can show, in at most nine minutes and without a network: builds in place, tests on the device, times
+# ops, methods beside the peers that are installed, and the metrics. Rows go to bench/results/gpu-*.csv.
+#
+#   DEVICE  cuda (default), cuda:1, cpu to try the script itself
+#   OUT     a folder that gets a copy of the rows and of what was printed
+#   WHEELS  a folder of wheels to install first, for what the machine lacks
+set -uo pipefail
+cd "$(dirname "$0")/.."
+device=${DEVICE:-cuda} python=${PYTHON:-python3} out=${OUT:-}
+log=$(mktemp)
+
+# step NAME SECONDS COMMAND...: runs it within its share of the time; one that fails does not end the others.
+step() {
+  local name=$1 limit=$2
+  shift 2
+  printf '\n== %s, %d s so far\n' "$name" "$SECONDS"
+  timeout "$limit" "$@"
+  local code=$?
+  [ $code -eq 0 ] || { printf -- '-- %s: exit %d%s\n' "$name" $code "$([ $code -eq 124 ] && echo ', out of time')"; }
+}
+
+run() {
+  command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  command -v nvcc >/dev/null && nvcc --version | tail -1
+  if [ -n "${WHEELS:-}" ]; then
+    step wheels 60 "$python" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
+  fi
+  step build 120 "$python" -m pip install --quiet --no-build-isolation --no-deps --editable .
+  for module in torchmetrics pytest_benchmark timm torchvision pytorch_grad_cam torchcam captum cv2 scipy quantus; do
+    "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$module') is None)" || echo "left out: $module is missing"
+  done
+  # What cannot be imported here is reported, and the rest runs.
+  step tests 180 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --device "$device" \
+    tests/test_ops.py tests/test_methods.py tests/test_model.py tests/test_properties.py tests/test_evaluation.py
+  step ops 90 "$python" -m bench ops --quick --device "$device" --save gpu-ops
+  step peers 120 "$python" -m bench peers --quick --device "$device" --save gpu-peers
+  step metrics 90 "$python" -m bench metrics --quick --device "$device" --save gpu-metrics
+}
+
+run 2>&1 | tee "$log"
+failed=$(grep -c '^-- ' "$log")
+if [ -n "$out" ]; then
+  mkdir -p "$out"
+  cp "$log" "$out/gpu.log"
+  cp bench/results/gpu-*.csv "$out"/ 2>/dev/null
+fi
+rm -f "$log"
+exit $((failed > 0))
