@@ -17,7 +17,7 @@ step() {
   printf '\n== %s, %d s so far\n' "$name" "$SECONDS"
   timeout "$limit" "$@"
   local code=$?
-  [ $code -eq 0 ] || { printf -- '-- %s: exit %d%s\n' "$name" $code "$([ $code -eq 124 ] && echo ', out of time')"; }
+  [ $code -eq 0 ] || { printf '\n-- %s: exit %d%s\n' "$name" $code "$([ $code -eq 124 ] && echo ', out of time')"; }
 }
 
 run() {
@@ -31,11 +31,13 @@ run() {
     "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$module') is None)" || echo "left out: $module is missing"
   done
   # What cannot be imported here is reported, and the rest runs.
-  step tests 180 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --device "$device" \
+  step tests 150 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --device "$device" \
     tests/test_ops.py tests/test_methods.py tests/test_model.py tests/test_properties.py tests/test_evaluation.py
-  step ops 90 "$python" -m bench ops --quick --device "$device" --save gpu-ops
-  step peers 120 "$python" -m bench peers --quick --device "$device" --save gpu-peers
-  step metrics 90 "$python" -m bench metrics --quick --device "$device" --save gpu-metrics
+  step ops 80 "$python" -m bench ops --quick --device "$device" --save gpu-ops
+  step peers 110 "$python" -m bench peers --quick --device "$device" --save gpu-peers
+  # T6 and T9 are of the CPU.
+  step curves 50 "$python" -m bench metrics --quick --only T7 --device "$device" --save gpu-curves
+  step sharing 30 "$python" -m bench metrics --quick --only T8 --device "$device" --save gpu-sharing
 }
 
 run 2>&1 | tee "$log"
