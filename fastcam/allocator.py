@@ -19,8 +19,7 @@ def chosen() -> str:
 def keep_freed_memory() -> bool:
     """Let glibc's malloc keep freed memory in this process: a chunk's activations then reuse the last one's pages.
 
-    By default every large activation is mapped anew and cleared page by page by the kernel, a quarter to a half of
-    the time of a small network's batches on a CPU. In exchange the process stays at its largest size, and holes between
+    By default every large activation is mapped anew and cleared page by page by the kernel. In exchange the process stays at its largest size, and holes between
     blocks make that larger: Score-CAM took 365 MB above a bare forward and 248 MB without this. The library never calls
     it by itself, its commands and benchmarks do; a program that explains or evaluates on a CPU may.
 
