@@ -19,9 +19,10 @@ def chosen() -> str:
 def keep_freed_memory() -> bool:
     """Let glibc's malloc keep freed memory in this process: a chunk's activations then reuse the last one's pages.
 
-    By default every large activation is mapped anew and cleared page by page by the kernel. In exchange the process stays at its largest size, and holes between
-    blocks make that larger: Score-CAM took 365 MB above a bare forward and 248 MB without this. The library never calls
-    it by itself, its commands and benchmarks do; a program that explains or evaluates on a CPU may.
+    By default every large activation is mapped anew and cleared page by page by the kernel. In exchange the process
+    stays at its largest size, and holes between blocks make that larger: Score-CAM took 365 MB above a bare forward,
+    and 248 MB without this. The library never calls it by itself, its commands and benchmarks do; a program that
+    explains or evaluates on a CPU may.
 
     Returns:
         Whether it was done: not where the environment already chooses an allocator or its settings, and not where
