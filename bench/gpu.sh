@@ -24,9 +24,9 @@ run() {
   command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
   command -v nvcc >/dev/null && nvcc --version | tail -1
   if [ -n "${WHEELS:-}" ]; then
-    step wheels 60 "$python" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
+    step wheels 30 "$python" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
   fi
-  step build 120 "$python" -m pip install --quiet --no-build-isolation --no-deps --editable .
+  step build 90 "$python" -m pip install --quiet --no-build-isolation --no-deps --editable .
   for module in torchmetrics pytest_benchmark timm torchvision pytorch_grad_cam torchcam captum cv2 scipy quantus; do
     "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$module') is None)" || echo "left out: $module is missing"
   done

@@ -24,6 +24,7 @@ class _Logits(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.model, self.select = network.model, network.select
+        self.training = False  # as the network is; eval() would call what the network makes of it
 
     def forward(self, images: Tensor) -> Any:
         return self.select(self.model(images))
@@ -78,7 +79,7 @@ def _proved(network: Network, runtime: str, size: tuple[int, ...], row: Tensor, 
     many = EXPORT_BATCH + 1  # another batch than the exported one
     try:
         with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-            engine = build(runtime, _Logits(network).eval(), torch.zeros(EXPORT_BATCH, *size), network.precision)
+            engine = build(runtime, _Logits(network), torch.zeros(EXPORT_BATCH, *size), network.precision)
         alike = expected.expand(many, *expected.shape[1:])
         same = _same(engine(row.expand(many, *size)), alike, network.precision)
         problem = "" if same else f"gives other logits in {runtime}"

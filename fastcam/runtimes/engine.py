@@ -24,7 +24,7 @@ class Runtime:
     """What is known of a runtime before it is used.
 
     Attributes:
-        name: its id, and the module that makes its engines.
+        name: its id.
         packages: to import.
         extra: of fastcam that installs them.
         precisions: in which it can run a float32 network.
