@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +77,13 @@ def _arguments(images: Tensor, size: int = 11, sigma: float = 5.0) -> tuple[Tens
 
 def _needs(images: Tensor, size: int, sigma: float) -> str | None:
     return "float64 is computed by the reference" if images.dtype == torch.float64 else None
+
+
+@blur_images.twin("triton", needs=_needs)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.blur_images import blur_images as launch
+
+    return launch(*args)
 
 
 @blur_images.twin("cpu", needs=_needs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,13 @@ def _needs(maps: Tensor, boxes: Tensor, edges: str) -> str | None:
         if tensor.dtype not in native.TYPES:
             return "float64 is computed by the reference"
     return None
+
+
+@energy_in_boxes.twin("triton", needs=_needs)
+def _triton(*args: Any) -> tuple[Tensor, Tensor]:
+    from fastcam.ops.triton.energy_in_boxes import energy_in_boxes as launch
+
+    return launch(*args)
 
 
 @energy_in_boxes.twin("cpu", needs=_needs)

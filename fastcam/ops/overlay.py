@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,13 @@ def _arguments(
     if colormap.shape != (256, 3):
         raise ValueError(f"colormap must have shape (256, 3), got {tuple(colormap.shape)}")
     return images, maps, colormap, arguments.fraction("alpha", alpha)
+
+
+@overlay.twin("triton", needs=lambda *_: None)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.overlay import overlay as launch
+
+    return launch(*args)
 
 
 @overlay.twin("cpu", needs=lambda *_: None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -39,9 +41,28 @@ def _arguments(activations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return activations, weights
 
 
-def _needs(activations: Tensor, weights: Tensor) -> str | None:
+def _exact(activations: Tensor, weights: Tensor) -> str | None:
     if activations.dtype not in native.TYPES or weights.dtype not in native.TYPES:
         return "float64 is summed by the reference"
+    return None
+
+
+def _few(activations: Tensor, weights: Tensor) -> str | None:
+    if weights.shape[1] > TARGETS:
+        return f"more than {TARGETS} targets are a matrix product, left to torch"
+    return _exact(activations, weights)
+
+
+@weighted_sum.twin("triton", needs=_few)
+def _triton(*args: Any) -> Tensor:
+    from fastcam.ops.triton.weighted_sum import weighted_sum as launch
+
+    return launch(*args)
+
+
+def _needs(activations: Tensor, weights: Tensor) -> str | None:
+    if (reason := _exact(activations, weights)) is not None:
+        return reason
     if not activations.is_contiguous():
         return "activations are not contiguous: torch's matrix product reads them without a copy"
     if weights.shape[1] > TARGETS:
