@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import ops
+from .budget import choose, estimate
 from .methods.evidence import InputScores, LayerScores
 from .model.forward import Forward
 from .model.outputs import widen
@@ -33,11 +34,13 @@ class Masks:
         maps: (1, K', h, w) activations of the masks to score; the last is zero if some are constant.
         index: (K,) where each channel's score stands among the K'.
         constant: (K,) bool.
+        shapes: (K', h*w), or one less without the constant one: the masks as they differ from each other.
     """
 
     maps: Tensor
     index: Tensor
     constant: Tensor
+    shapes: Tensor
 
 
 def distinct_masks(a: Tensor, normalize: str, with_constant: bool) -> Masks:
@@ -67,7 +70,26 @@ def distinct_masks(a: Tensor, normalize: str, with_constant: bool) -> Masks:
     if with_constant and bool(constant.any()):
         index[constant] = len(maps)
         maps = torch.cat([maps, torch.zeros_like(a[:1])])
-    return Masks(maps[None], index, constant)
+    return Masks(maps[None], index, constant, unique[order])
+
+
+def within(budget: int | None, masks: Masks, a: Tensor) -> Tensor | None:
+    """Which of the distinct masks a budget scores, those of the channels that vary most and differ most.
+
+    Args:
+        budget: masks at most, the constant one not counted; None is no limit.
+        masks: of one image.
+        a: (K, h, w) its activations.
+
+    Returns:
+        (n,) in rising order, or None where the budget covers all.
+    """
+    distinct = len(masks.shapes)
+    if budget is None or budget >= distinct:
+        return None
+    deviations = a.flatten(1).std(1, correction=0).masked_fill(masks.constant, 0)
+    weights = deviations.new_zeros(distinct + 1).index_add(0, masks.index, deviations)[:distinct]
+    return choose(masks.shapes, weights, budget)
 
 
 def input_scores(question: Question, forward: Forward, target: Target) -> tuple[Tensor, Tensor]:
@@ -85,14 +107,18 @@ def input_scores(question: Question, forward: Forward, target: Target) -> tuple[
     for b in range(len(a)):
         masks = distinct_masks(a[b], normalize, with_constant=not probability)
         constants.append(masks.constant)
-        count = masks.maps.shape[1]
+        distinct, few = len(masks.shapes), within(options.get("budget"), masks, a[b])
+        maps = masks.maps if few is None else torch.cat([masks.maps[:, few], masks.maps[:, distinct:]], 1)
+        count = maps.shape[1]
         if count == 0:
             scores.append(a.new_zeros(target.count, a.shape[1]))
             continue
         samples = options["samples"] if evidence.sample else 1
-        fill = _Fill(evidence, options, masks.maps, question.images[b : b + 1], normalize, samples, generator)
+        fill = _Fill(evidence, options, maps, question.images[b : b + 1], normalize, samples, generator)
         each = _run_images(question, target, b, count * samples, fill, probability)
         mean = each.unflatten(1, (count, samples)).mean(2)
+        if few is not None:
+            mean = torch.cat([estimate(masks.shapes, few, mean[:, : len(few)]), mean[:, len(few) :]], 1)
         scores.append(mean[:, masks.index])
     return torch.stack(scores), torch.stack(constants)
 

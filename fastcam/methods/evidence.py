@@ -68,8 +68,8 @@ class InputScores:
 
     @property
     def cost(self) -> str:
-        """In forwards F, for K distinct live channels."""
-        return "(1 + K) F" if self.draw is None else "(1 + samples x K) F"
+        """In forwards F, for K distinct live channels or the budget, whichever is less."""
+        return f"(1 + {'K' if self.draw is None else 'samples x K'}) F, K <= budget"
 
 
 @dataclass(frozen=True)

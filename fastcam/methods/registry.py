@@ -15,6 +15,7 @@ from torch import Tensor
 from .evidence import Evidence, Options
 
 METHODS: dict[str, Method] = {}
+COUNTS = ("samples", "budget")  # options that are positive integers
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,15 @@ class Method:
                 raise ValueError(
                     f"{self.name}: {name}={value!r} is not one of {', '.join(map(repr, self.choices[name]))}"
                 )
-            if name == "samples" and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{self.name}: samples={value!r} must be a positive int")
+            if name in COUNTS:
+                self._require_count(name, value)
         return {**self.options, **options}
+
+    def _require_count(self, name: str, value: Any) -> None:
+        optional = self.options[name] is None
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not whole and not (optional and value is None):
+            raise ValueError(f"{self.name}: {name}={value!r} must be a positive int{' or None' if optional else ''}")
 
     def __call__(self, options: Options, *evidence: Tensor) -> Tensor:
         """Weights, or the map, of this evidence under these options."""

@@ -57,6 +57,7 @@ def never_if_official(options: Options) -> str:
     paper="Wang 2020, arXiv:1910.01279, alg. 1",
     clip=after_if_official,
     variant=("paper", "official"),
+    budget=None,
 )
 @method(
     "sscam",
@@ -69,6 +70,7 @@ def never_if_official(options: Options) -> str:
     samples=35,
     std=2.0,
     seed=0,
+    budget=None,
 )
 @method(
     "iscam",
@@ -77,6 +79,7 @@ def never_if_official(options: Options) -> str:
     formula="w_k = softmax_k(s), s_k = mean_i of the class score of c_i x * H_k, c_i = i (i + 1) / 2N",
     schedule=("cumulative", "linear"),
     samples=10,
+    budget=None,
 )
 def scorecam(a: Tensor, s: Tensor, constant: Tensor, *, variant: str = "paper") -> Tensor:
     """w_k = softmax_k(s), s_k = the class score of x * H_k, H_k = the resized A_k scaled to [0, 1]
@@ -84,6 +87,9 @@ def scorecam(a: Tensor, s: Tensor, constant: Tensor, *, variant: str = "paper") 
     The paper's baseline score cancels in the softmax. "official" is the authors' code: s_k is a probability and
     the weight itself, and constant channels are left out. SS-CAM takes the mean of s_k over noisy samples, IS-CAM
     over scaled ones.
+
+    budget=n, which is ours, scores n distinct masks (and one for all constant channels) and estimates the others from
+    these, see `fastcam.budget`; one that covers all changes nothing.
     """
     if variant == "official":
         return torch.where(constant[:, None], 0.0, s)[..., None, None]
