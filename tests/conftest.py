@@ -41,6 +41,26 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """As the last line: how many ops ran on each backend, in how many cases, and how where there was no GPU."""
+    yield
+    from fastcam.ops import dispatch  # not earlier: it reads the environment set above
+
+    instead = {"triton": dispatch.INTERPRETED and "interpreted", "cuda": not torch.cuda.is_available() and "emulated"}
+    ran = {backend: [] for backend in ("reference", *reversed(dispatch.DEVICES))}
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for backend, op in [value for name, value in report.user_properties if name == "ran" and report.when == "call"]:
+            ran[backend].append(op)
+    said = []
+    for backend, ops in ran.items():
+        count, noun = len(set(ops)), "reference" if backend == "reference" else f"{backend} twin"
+        how = f"{instead[backend]}, " if instead.get(backend) else ""
+        said += [f"{count} {noun}{'s' * (count > 1)} ({how}{len(ops)} cases)"] if ops else []
+    if said:
+        terminalreporter.write_line(f"ops: {', '.join(said)}")
+
+
 @pytest.fixture
 def device(request):
     return torch.device(request.config.getoption("--device"))

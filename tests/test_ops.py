@@ -84,7 +84,7 @@ def test_reference_equals_loops(op, name, device, close):
 
 @pytest.mark.parametrize("backend", ["reference", "cpu", "triton", "cuda"])
 @pytest.mark.parametrize(("op", "name"), GRID, ids=IDS)
-def test_backend_equals_float64(op, name, backend, device, dtype, close):
+def test_backend_equals_float64(op, name, backend, device, dtype, close, record_property):
     arguments = CASES[op][name](dtype, device)
     reason = OPS[op].why_not(backend, **arguments)
     if reason:
@@ -94,6 +94,7 @@ def test_backend_equals_float64(op, name, backend, device, dtype, close):
         return
     if backend == "triton" and INTERPRETED and name in SLOW and dtype != torch.float32:
         pytest.skip("the interpreter runs one program at a time; float32 goes the same way")
+    record_property("ran", [backend, op])  # for the summary
     exact = arguments if op == "overlay" else double(arguments)
     expected = tensors(OPS[op].reference(**exact))
     for isa in ISAS if backend == "cpu" else [native.build_info()["isa"]]:
