@@ -9,6 +9,7 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before fastcam: Triton's kernels then run on the CPU, slowly
+    os.environ.setdefault("FASTCAM_EMULATE", "1")  # and the CUDA kernels
 
 # Largest error, as a share of the largest expected value (of 1 where that is smaller). The 16-bit dtypes are
 # rounded once: half a unit in the last place. Measured worst cases of float32: 8.7e-7 for the reference
@@ -56,7 +57,7 @@ def pytest_terminal_summary(terminalreporter):
     for backend, ops in ran.items():
         count, noun = len(set(ops)), "reference" if backend == "reference" else f"{backend} twin"
         how = f"{instead[backend]}, " if instead.get(backend) else ""
-        said += [f"{count} {noun}{'s' * (count > 1)} ({how}{len(ops)} cases)"] if ops else []
+        said += [f"{count} {noun}{'s' * (count > 1)} ({how}{len(ops)} case{'s' * (len(ops) > 1)})"] if ops else []
     if said:
         terminalreporter.write_line(f"ops: {', '.join(said)}")
 
