@@ -13,6 +13,12 @@ extern const Kernels table;
 namespace avx512 {
 extern const Kernels table;
 }
+namespace cuda {
+extern const Kernels table;
+}
+namespace emulated {
+extern const Kernels table;
+}
 
 namespace {
 
@@ -51,6 +57,17 @@ const Isa* current = widest();
 }  // namespace
 
 const Kernels& kernels() { return *current->table; }
+
+const Kernels& cuda_kernels() {
+#ifdef FASTCAM_HAS_CUDA
+  return cuda::table;
+#else
+  static const Kernels none{};
+  return none;
+#endif
+}
+
+const Kernels& emulated_kernels() { return emulated::table; }
 
 const char* isa() { return current->name; }
 

@@ -1,5 +1,7 @@
 // Table of contents: every kernel's arguments, shapes and formula. Dense row-major pointers; no Python, no torch.
+// `place` says where it runs: on how many threads of a CPU, or on which stream of a GPU.
 // Each CPU kernel is compiled once per instruction set into fastcam::<isa>; kernels() holds the set chosen at run time.
+// The CUDA kernels are compiled into fastcam::cuda and, in plain C++, into fastcam::emulated, where tests run them.
 #pragma once
 #include <cstdint>
 
@@ -17,7 +19,7 @@ struct WeightedSum {
   float* out;               // (B, T, P)
   int64_t B, T, C, P;
   Float type;
-  int threads;
+  int64_t place;
 };
 
 // out[n] = (m - min m) / (max m - min m), m = resize(maps[n]); zeros where max == min
@@ -26,7 +28,7 @@ struct ResizeNormalize {
   float* out;         // (N, H, W) in [0, 1]
   int64_t N, h, w, H, W;
   Clip clip;
-  int threads;
+  int64_t place;
 };
 
 // out[b, k] = images[b] * resize(activations[b, k]), min-max normalized after, before or never
@@ -40,7 +42,7 @@ struct MaskImages {
   bool channels_last;
   Normalize normalize;
   bool align_corners;
-  int threads;
+  int64_t place;
 };
 
 // out[b, i - start] = A[b] at cell i and its surroundings, zero elsewhere
@@ -51,7 +53,7 @@ struct MaskCells {
   Float type;
   bool channels_last;
   Kernel kernel;
-  int threads;
+  int64_t place;
 };
 
 // out[b, k - start] = A[b] with channel k zeroed; any element type of `bytes` bytes
@@ -60,7 +62,7 @@ struct MaskChannels {
   void* out;                // (B, stop - start, C, P) or (B, stop - start, P, C)
   int64_t B, C, P, start, stop, bytes;
   bool channels_last;
-  int threads;
+  int64_t place;
 };
 
 // out[p] = round((1 - alpha) * images[p] + alpha * colormap[round(255 * maps[p])])
@@ -71,15 +73,16 @@ struct Overlay {
   uint8_t* out;             // (N, 3)
   int64_t N;
   double alpha;
-  int threads;
+  int64_t place;
 };
 
 // ranks[n, p] = position of pixel p in falling order of maps[n]; equal values in the order of their indices, NaN last
 struct RankPixels {
   const float* maps;  // (N, P)
   int32_t* ranks;     // (N, P)
-  int64_t N, P;
-  int threads;
+  uint64_t* scratch;  // (blocks, 2, P) on a GPU
+  int64_t blocks, N, P;
+  int64_t place;
 };
 
 // A tensor (N, C, H, W) in place: steps of its axes in elements, 0 where it is repeated
@@ -96,7 +99,7 @@ struct PerturbSteps {
   void* out;              // (N, S, C, H, W) or, channels last, (N, S, H, W, C), of `bytes` bytes an element
   int64_t stride, N, S, C, H, W, h, w, bytes;
   bool channels_last;
-  int threads;
+  int64_t place;
 };
 
 // out = images * (taps x taps), zero outside of the image
@@ -107,7 +110,7 @@ struct BlurImages {
   int64_t N, C, H, W, size;
   Float type;
   bool channels_last;
-  int threads;
+  int64_t place;
 };
 
 // boxes[b, t] = inclusive x0 y0 x1 y1 of the largest connected component of maps[b] > thresholds[b, t] (* max maps[b])
@@ -116,10 +119,11 @@ struct ComponentBoxes {
   const float* thresholds;  // (T), those of image b start at b * stride
   int32_t* boxes;           // (B, T, 4); 0 0 -1 -1 where there is none
   int32_t* areas;           // (B, T)
-  int64_t stride, B, H, W, T;
+  int32_t* scratch;         // (blocks, 2, H, W) on a GPU
+  int64_t blocks, stride, B, H, W, T;
   int connectivity;
   bool relative;
-  int threads;
+  int64_t place;
 };
 
 // Every connected component of at least min_area pixels, by image, threshold, then first pixel in row-major order.
@@ -133,7 +137,7 @@ struct Components {
   int64_t capacity, stride, B, H, W, T, min_area;
   int connectivity;
   bool relative;
-  int threads;
+  int64_t place;
 };
 
 // inside[b] = sum of maps[b] over the union of its boxes, total[b] = sum of maps[b]
@@ -144,7 +148,7 @@ struct EnergyInBoxes {
   double* total;       // (B)
   int64_t B, N, H, W;
   bool inclusive;  // whether x1 and y1 belong to the box
-  int threads;
+  int64_t place;
 };
 
 // out[n] = images[n] with each removed pixel the weighted mean of its neighbors inside the image: weights 1/6 (direct)
@@ -156,7 +160,7 @@ struct ImputePixels {
   uint8_t* failed;         // (N): the error may be above the tolerance
   int64_t stride, N, C, H, W;
   double tolerance;  // largest error, as a share of the range of a channel's kept pixels
-  int threads;
+  int64_t place;
 };
 
 struct Kernels {
@@ -175,9 +179,14 @@ struct Kernels {
   void (*impute_pixels)(const ImputePixels&);
 };
 
+// The sets of kernels; in those for a GPU some are missing.
 const Kernels& kernels();
+const Kernels& cuda_kernels();  // none without nvcc
+const Kernels& emulated_kernels();
+
 const char* isa();               // name of the instruction set in use
 bool use_isa(const char* name);  // false if this build or this CPU lacks it
+void set_order(int order);       // in which emulated threads run, an Order of cuda/emulated_block.h
 
 #ifdef FASTCAM_ISA
 namespace FASTCAM_ISA {

@@ -1,6 +1,13 @@
-"""The compiled kernels; csrc/ops.h documents them. Tensors go as `data_ptr()`."""
+"""The compiled kernels; csrc/ops.h documents them. Tensors go as `data_ptr()`.
 
+`place` is the number of threads here, and the stream in `cuda`.
+"""
+
+from types import ModuleType
 from typing import TypedDict
+
+cuda: ModuleType  # the kernels for a GPU, by the same names and arguments; empty without nvcc
+emulated: ModuleType  # the same on CPU memory, for tests, and set_order(order: int) of their threads
 
 class BuildInfo(TypedDict):
     isa: str
@@ -11,9 +18,9 @@ class BuildInfo(TypedDict):
 def build_info() -> BuildInfo: ...
 def use_isa(name: str) -> bool: ...
 def weighted_sum(
-    activations: int, weights: int, out: int, B: int, T: int, C: int, P: int, element: int, threads: int
+    activations: int, weights: int, out: int, B: int, T: int, C: int, P: int, element: int, place: int
 ) -> None: ...
-def resize_normalize(maps: int, out: int, N: int, h: int, w: int, H: int, W: int, clip: int, threads: int) -> None: ...
+def resize_normalize(maps: int, out: int, N: int, h: int, w: int, H: int, W: int, clip: int, place: int) -> None: ...
 def mask_images(
     activations: int,
     images: int,
@@ -31,7 +38,7 @@ def mask_images(
     channels_last: bool,
     normalize: int,
     align_corners: bool,
-    threads: int,
+    place: int,
 ) -> None: ...
 def mask_cells(
     activations: int,
@@ -45,7 +52,7 @@ def mask_cells(
     element: int,
     channels_last: bool,
     kernel: int,
-    threads: int,
+    place: int,
 ) -> None: ...
 def mask_channels(
     activations: int,
@@ -57,10 +64,10 @@ def mask_channels(
     stop: int,
     element_size: int,
     channels_last: bool,
-    threads: int,
+    place: int,
 ) -> None: ...
-def overlay(images: int, maps: int, colormap: int, out: int, N: int, alpha: float, threads: int) -> None: ...
-def rank_pixels(maps: int, ranks: int, N: int, P: int, threads: int) -> None: ...
+def overlay(images: int, maps: int, colormap: int, out: int, N: int, alpha: float, place: int) -> None: ...
+def rank_pixels(maps: int, ranks: int, scratch: int, blocks: int, N: int, P: int, place: int) -> None: ...
 def perturb_steps(
     images: int,
     image_strides: tuple[int, ...],
@@ -79,7 +86,7 @@ def perturb_steps(
     w: int,
     element_size: int,
     channels_last: bool,
-    threads: int,
+    place: int,
 ) -> None: ...
 def blur_images(
     images: int,
@@ -92,13 +99,15 @@ def blur_images(
     size: int,
     element: int,
     channels_last: bool,
-    threads: int,
+    place: int,
 ) -> None: ...
 def component_boxes(
     maps: int,
     thresholds: int,
     boxes: int,
     areas: int,
+    scratch: int,
+    blocks: int,
     stride: int,
     B: int,
     H: int,
@@ -106,7 +115,7 @@ def component_boxes(
     T: int,
     connectivity: int,
     relative: bool,
-    threads: int,
+    place: int,
 ) -> None: ...
 def components(
     maps: int,
@@ -124,10 +133,10 @@ def components(
     min_area: int,
     connectivity: int,
     relative: bool,
-    threads: int,
+    place: int,
 ) -> None: ...
 def energy_in_boxes(
-    maps: int, boxes: int, inside: int, total: int, B: int, N: int, H: int, W: int, inclusive: bool, threads: int
+    maps: int, boxes: int, inside: int, total: int, B: int, N: int, H: int, W: int, inclusive: bool, place: int
 ) -> None: ...
 def impute_pixels(
     images: int,
@@ -140,5 +149,5 @@ def impute_pixels(
     H: int,
     W: int,
     tolerance: float,
-    threads: int,
+    place: int,
 ) -> None: ...

@@ -46,7 +46,7 @@ void run(const BlurImages& s) {
   // Channels last is one plane whose neighbors along x are C apart.
   const int64_t planes = s.channels_last ? s.N : s.N * s.C, step = s.channels_last ? s.C : 1;
   const int64_t row = s.W * step, radius = s.size / 2, margin = radius * step;
-  const int threads = worth(s.threads, planes * s.H * row);
+  const int threads = worth(s.place, planes * s.H * row);
   const int64_t bands = threads == 1 || planes >= 4 * threads ? 1 : std::min<int64_t>(s.H, threads);
   parallel(planes * bands, threads, [&](int64_t begin, int64_t end, int) {
     std::vector<float> line(row + 2 * margin), ring(s.size * row), sums(row), outside(row);

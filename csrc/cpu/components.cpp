@@ -28,7 +28,7 @@ void search(const ComponentTree<Level>& tree, const Levels& levels, int64_t W, i
 template <class Level>
 void run(const Components& s) {
   std::vector<std::vector<Found>> found(s.B);
-  parallel(s.B, worth(s.threads, s.B * s.H * s.W), [&](int64_t begin, int64_t end, int) {
+  parallel(s.B, worth(s.place, s.B * s.H * s.W), [&](int64_t begin, int64_t end, int) {
     ComponentTree<Level> tree(s.H, s.W, s.connectivity == 8);
     for (int64_t b = begin; b < end; ++b) {
       const float* map = s.maps + b * s.H * s.W;

@@ -31,7 +31,7 @@ inline int holds(float low, float high, float at, bool inclusive) {
 }  // namespace
 
 void energy_in_boxes(const EnergyInBoxes& s) {
-  parallel(s.B, worth(s.threads, s.B * s.H * s.W), [&](int64_t begin, int64_t end, int) {
+  parallel(s.B, worth(s.place, s.B * s.H * s.W), [&](int64_t begin, int64_t end, int) {
     std::vector<int> covered(s.W);
     std::vector<float> kept(s.W);
     for (int64_t b = begin; b < end; ++b) {

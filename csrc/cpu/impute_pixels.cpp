@@ -216,7 +216,7 @@ void impute_pixels(const ImputePixels& s) {
   const int64_t plane = s.H * s.W;
   std::atomic<int64_t> next{0};  // images differ in work, and each is the same whoever solves it
   // A pixel takes about a hundred times the work of the other kernels' elements.
-  const int threads = static_cast<int>(std::min<int64_t>(worth(s.threads, 100 * s.N * s.C * plane), s.N));
+  const int threads = static_cast<int>(std::min<int64_t>(worth(s.place, 100 * s.N * s.C * plane), s.N));
   parallel(threads, threads, [&](int64_t, int64_t, int) {
     std::unique_ptr<Imputation> scratch;
     for (int64_t n = next++; n < s.N; n = next++) {

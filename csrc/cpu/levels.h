@@ -6,6 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "arithmetic.h"
+
 namespace fastcam::FASTCAM_ISA {
 
 // The largest value of a map, NaN aside; -infinity where there is no other. In lanes, because compilers keep a plain
@@ -16,8 +18,8 @@ inline float max_of(const float* map, int64_t n) {
   std::fill(most, most + lanes, -std::numeric_limits<float>::infinity());
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes)
-    for (int64_t j = 0; j < lanes; ++j) most[j] = map[i + j] > most[j] ? map[i + j] : most[j];
-  for (; i < n; ++i) most[0] = map[i] > most[0] ? map[i] : most[0];
+    for (int64_t j = 0; j < lanes; ++j) most[j] = greater(map[i + j], most[j]);
+  for (; i < n; ++i) most[0] = greater(map[i], most[0]);
   return *std::max_element(most, most + lanes);
 }
 
@@ -28,11 +30,7 @@ class Levels {
   // Row width W; every threshold is multiplied by `scale`.
   Levels(const float* thresholds, int64_t T, float scale, int64_t W) : order(T), limits_(T + 1), cells_(W), near_(W) {
     std::vector<float> products(T);
-    // Nothing is greater than NaN, nor than infinity.
-    for (int64_t t = 0; t < T; ++t) {
-      const float product = thresholds[t] * scale;
-      products[t] = product == product ? product : infinity;
-    }
+    for (int64_t t = 0; t < T; ++t) products[t] = limit_of(thresholds[t], scale);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return products[a] < products[b]; });
     for (int64_t t = 0; t < T; ++t) limits_[t] = products[order[t]];

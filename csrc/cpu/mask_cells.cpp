@@ -12,7 +12,7 @@ void run(const MaskCells& s) {
   const int64_t cells = s.h * s.w, count = s.stop - s.start, size = s.C * cells, reach = s.kernel != Kernel::point;
   // Steps to the next channel and to the next cell, in the output.
   const int64_t channel = s.channels_last ? 1 : cells, cell = s.channels_last ? s.C : 1;
-  parallel(s.B * count, worth(s.threads, s.B * count * size), [&](int64_t begin, int64_t end, int) {
+  parallel(s.B * count, worth(s.place, s.B * count * size), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* a = s.activations + row / count * size;
       T* out = static_cast<T*>(s.out) + row * size;

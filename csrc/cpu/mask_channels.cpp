@@ -7,7 +7,7 @@ namespace fastcam::FASTCAM_ISA {
 
 void mask_channels(const MaskChannels& s) {
   const int64_t count = s.stop - s.start, plane = s.P * s.bytes, size = s.C * plane;
-  const int threads = worth(s.threads, s.B * count * size / 4);
+  const int threads = worth(s.place, s.B * count * size / 4);
   parallel(s.B * count, threads, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t k = s.start + row % count;

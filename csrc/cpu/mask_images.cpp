@@ -42,7 +42,7 @@ void run(const MaskImages& s) {
   const int64_t planes = s.channels_last ? 1 : s.C, repeat = s.channels_last ? s.C : 1;
   const int64_t row = s.W * repeat, plane = s.H * row;
   const Resample shared(s.h, s.w, s.H, s.W, s.align_corners);
-  const int threads = worth(s.threads, s.B * s.K * planes * plane);
+  const int threads = worth(s.place, s.B * s.K * planes * plane);
   // A few masks are cut into bands of rows, each of which builds the (small) table again.
   const int64_t groups = (s.K + together - 1) / together;
   const int64_t bands = threads == 1 || s.B * groups >= 4 * threads ? 1 : std::min<int64_t>(s.H, threads);

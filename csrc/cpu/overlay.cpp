@@ -33,7 +33,7 @@ void overlay(const Overlay& s) {
   float colors[256][4] = {};
   for (int i = 0; i < 256; ++i)
     for (int c = 0; c < 3; ++c) colors[i][c] = share * static_cast<float>(s.colormap[3 * i + c]);
-  parallel(s.N, worth(s.threads, 3 * s.N), [&](int64_t begin, int64_t end, int) {
+  parallel(s.N, worth(s.place, 3 * s.N), [&](int64_t begin, int64_t end, int) {
     for (int64_t p = begin; p < end; p += tile)
       blend(s.images + 3 * p, s.maps + p, colors, keep, s.out + 3 * p, std::min(tile, end - p));
   });

@@ -155,7 +155,7 @@ void run(const PerturbSteps& s) {
   std::vector<int32_t> last(s.S);  // the last rank that is chosen from the others, -1 for none
   for (int64_t i = 0; i < s.S; ++i) last[i] = static_cast<int32_t>(std::min(s.counts[i], int64_t{1} << 31) - 1);
   const int32_t lowest = *std::min_element(last.begin(), last.end());
-  parallel(s.N * bands * pairs, worth(s.threads, s.N * s.S * size), [&](int64_t begin, int64_t end, int) {
+  parallel(s.N * bands * pairs, worth(s.place, s.N * s.S * size), [&](int64_t begin, int64_t end, int) {
     Source<T> images(s, s.images, shape), others(s, s.others, shape);
     Ranks<T> ranks(s, shape);
     for (int64_t i = begin; i < end; ++i) {

@@ -2,7 +2,7 @@
 // the keys of a map differ: a map in [0, 1] or of 16-bit floats has fewer of them.
 #include <vector>
 
-#include "convert.h"
+#include "arithmetic.h"
 #include "ops.h"
 #include "parallel.h"
 
@@ -14,28 +14,6 @@ constexpr int most = 4;     // digits of a key, at 8 bits each
 
 // Up to this many pixels a thread keeps its scratch: touching new memory takes as long as the sort.
 constexpr int64_t modest = 65536;
-
-// Falling floats give rising keys, equal floats equal ones, NaN the last.
-inline uint32_t key_of(float v) {
-  const uint32_t u = bits_of(v + 0.0f);  // -0 becomes 0
-  const uint32_t negative = 0u - (u >> 31), nan = 0u - uint32_t{(u & 0x7fffffffu) > 0x7f800000u};
-  return (u ^ (0x7fffffffu & ~negative)) | nan;
-}
-
-// How the differing bits of a map's keys are cut into as few digits as they need, of equal widths.
-struct Digits {
-  int low = 0, passes, bits;
-  uint32_t mask;
-
-  Digits(uint32_t differing, int limit) {
-    while (differing && !(differing >> low & 1)) ++low;
-    int width = 1;
-    while (width < 32 - low && differing >> low >> width) ++width;
-    passes = (width + limit - 1) / limit;
-    bits = (width + passes - 1) / passes;
-    mask = (1u << bits) - 1;
-  }
-};
 
 // place(i, counter) for each i in order, with the counter of digit(i), which goes up by one. A run of equal digits, as
 // in the zeros that a ReLU leaves, would wait for its counter each time: four of them wait once.
@@ -93,7 +71,7 @@ void sort(const Digits digits, uint32_t* ranks, int64_t n, uint64_t* from, uint6
 }  // namespace
 
 void rank_pixels(const RankPixels& s) {
-  parallel(s.N, worth(s.threads, s.N * s.P), [&](int64_t begin, int64_t end, int) {
+  parallel(s.N, worth(s.place, s.N * s.P), [&](int64_t begin, int64_t end, int) {
     if (begin == end) return;
     thread_local std::vector<uint64_t> kept;
     std::vector<uint64_t> own;

@@ -9,6 +9,8 @@
 #include <memory>
 #include <new>
 #include <vector>
+
+#include "arithmetic.h"
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -21,14 +23,12 @@ struct Axis {
   std::vector<float> t;
 
   Axis(int64_t in, int64_t out, bool align_corners) : low(out), high(out), t(out) {
-    // In double: at a few thousand positions float32 would already move a sample by 1e-4 of a cell.
-    const double step = align_corners ? (out > 1 ? double(in - 1) / double(out - 1) : 0.0) : double(in) / double(out);
+    const Stretch stretch(in, out, align_corners);
     for (int64_t i = 0; i < out; ++i) {
-      const double at = align_corners ? step * double(i) : step * (double(i) + 0.5) - 0.5;
-      const double inside = at < 0 ? 0 : (at > double(in - 1) ? double(in - 1) : at);
-      low[i] = static_cast<int32_t>(inside);
-      high[i] = low[i] < in - 1 ? low[i] + 1 : low[i];
-      t[i] = static_cast<float>(inside - low[i]);
+      const Spot spot = stretch.at(i);
+      low[i] = spot.low;
+      high[i] = spot.high;
+      t[i] = spot.t;
     }
   }
 };
@@ -63,15 +63,6 @@ struct Vector {
 };
 #endif
 
-// NaN wins, so that a map with one is NaN throughout.
-inline float lesser(float v, float low) { return v < low || v != v ? v : low; }
-inline float greater(float v, float high) { return v > high ? v : high; }
-
-struct Range {
-  float low, high;
-  bool constant() const { return low == high; }
-};
-
 // Of the pairs low[i], high[i]; in lanes, because compilers keep a plain minimum in order and scalar.
 inline Range range_of(const float* low, const float* high, int64_t n) {
   constexpr int64_t lanes = 16;
@@ -81,15 +72,14 @@ inline Range range_of(const float* low, const float* high, int64_t n) {
   for (; i + lanes <= n; i += lanes)
     for (int64_t j = 0; j < lanes; ++j) l[j] = lesser(low[i + j], l[j]), h[j] = greater(high[i + j], h[j]);
   Range r{l[0], h[0]};
-  for (int64_t j = 1; j < lanes; ++j) r = {lesser(l[j], r.low), greater(h[j], r.high)};
-  for (; i < n; ++i) r = {lesser(low[i], r.low), greater(high[i], r.high)};
+  for (int64_t j = 1; j < lanes; ++j) r = r.with({l[j], h[j]});
+  for (; i < n; ++i) r = r.with({low[i], high[i]});
   return r;
 }
 
-// (v - low) / (high - low), zero where that is 0/0. Divides: the reciprocal of a tiny range would overflow.
 inline void normalize(float* values, int64_t n, Range r) {
-  const float span = r.constant() ? 1.0f : r.high - r.low, keep = r.constant() ? 0.0f : 1.0f;
-  for (int64_t i = 0; i < n; ++i) values[i] = (values[i] - r.low) / span * keep;
+  const MinMax scaled(r);
+  for (int64_t i = 0; i < n; ++i) values[i] = scaled(values[i]);
 }
 
 constexpr int64_t lane_limit = 16;
@@ -159,10 +149,10 @@ class Table {
       const float *a = rows_ + shared_.y.low[y] * stride_, *b = rows_ + shared_.y.high[y] * stride_;
       const float t = shared_.y.t[y];
       if (i == 0) {
-        for (int64_t x = 0; x < shared_.W; ++x) low[x] = high[x] = a[x] + t * (b[x] - a[x]);
+        for (int64_t x = 0; x < shared_.W; ++x) low[x] = high[x] = lerp(a[x], b[x], t);
       } else {
         for (int64_t x = 0; x < shared_.W; ++x) {
-          const float v = a[x] + t * (b[x] - a[x]);
+          const float v = lerp(a[x], b[x], t);
           low[x] = lesser(v, low[x]);
           high[x] = greater(v, high[x]);
         }
@@ -230,10 +220,7 @@ class Table {
       return;
     }
 #endif
-    for (int64_t i = 0; i < shared_.W; ++i) {
-      const float a = from[x.low[i]];
-      out[i] = a + x.t[i] * (from[x.high[i]] - a);
-    }
+    for (int64_t i = 0; i < shared_.W; ++i) out[i] = lerp(from[x.low[i]], from[x.high[i]], x.t[i]);
   }
 
   void repeat(const float* row, float* __restrict out) const {

@@ -18,7 +18,7 @@ void fill(const ResizeNormalize& s, const float* map, Table& table) {
 
 void resize_normalize(const ResizeNormalize& s) {
   const Resample shared(s.h, s.w, s.H, s.W, false);
-  const int threads = worth(s.threads, s.N * s.H * s.W);
+  const int threads = worth(s.place, s.N * s.H * s.W);
   parallel(s.N, threads, [&](int64_t begin, int64_t end, int) {
     Table table(shared, 1);
     for (int64_t n = begin; n < end; ++n) {

@@ -45,7 +45,7 @@ void sum_tile(const WeightedSum& s, const T* a, const float* w, int64_t channels
 template <class T>
 void run(const WeightedSum& s) {
   const int64_t chunks = (s.C + chunk - 1) / chunk, tiles = (s.P + tile - 1) / tile, size = s.B * s.T * s.P;
-  const int threads = worth(s.threads, s.B * s.C * s.P);
+  const int threads = worth(s.place, s.B * s.C * s.P);
   std::unique_ptr<float[]> partial(chunks > 1 ? new float[(chunks - 1) * size] : nullptr);
   std::unique_ptr<float[]> rows(new float[threads * ways * tile]);
   parallel(s.B * chunks * tiles, threads, [&](int64_t begin, int64_t end, int thread) {

@@ -186,6 +186,8 @@ def _cpu(maps: Tensor, thresholds: Tensor, connectivity: int, relative: bool) ->
         thresholds.data_ptr(),
         boxes.data_ptr(),
         areas.data_ptr(),
+        0,
+        0,
         stride,
         *maps.shape,
         count,

@@ -21,6 +21,7 @@ DEVICES = {"cuda": "cuda", "triton": "cuda", "cpu": "cpu"}  # backend: its devic
 BACKENDS = ("reference", *DEVICES)
 TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels then run on the CPU too, for tests
+IMITATED = {"triton": INTERPRETED, "cuda": native.EMULATED}  # whether a backend of a GPU also takes CPU tensors
 OPS: dict[str, Op[..., Any]] = {}
 
 
@@ -70,20 +71,33 @@ class Op(Generic[P, R]):
     def _refusal(self, backend: str, args: tuple[Any, ...]) -> str | None:
         if backend == "reference":
             return None
-        if backend not in self.twins:
-            return f"there is no {backend} twin in this build"
+        reason = self.absent(backend)
+        if reason is not None:
+            return reason
         device = args[0].device.type
-        if backend == "triton" and not TRITON:
-            return "Triton is not installed"
-        if device != DEVICES[backend] and not (backend == "triton" and INTERPRETED):
+        if device != DEVICES[backend] and not IMITATED.get(backend):
             return f"tensors are on {device}, {backend} runs on {DEVICES[backend]}"
-        if backend == "cpu" and native.missing:
-            return native.missing
         if torch.compiler.is_compiling():
             return "torch.compile traces the reference"
         if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
             return "only the reference is differentiable"
         return self.twins[backend][1](*args)
+
+    def absent(self, backend: str) -> str | None:
+        """Why `backend` is not in this build or cannot run on this machine, whatever the arguments."""
+        if backend == "reference":
+            return None
+        if backend not in self.twins:
+            return f"there is no {backend} twin in this build"
+        if backend == "triton" and not TRITON:
+            return "Triton is not installed"
+        if backend == "cpu" and native.missing:
+            return native.missing
+        if backend == "cuda" and native.no_cuda():
+            return native.no_cuda()
+        if DEVICES[backend] == "cuda" and not IMITATED.get(backend) and not torch.cuda.is_available():
+            return "there is no CUDA device"
+        return None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Check the arguments, then run the forced backend, else the first twin that can, else torch."""
@@ -134,17 +148,9 @@ def support() -> list[dict[str, Any]]:
     Returns:
         One row per op and backend: {"op", "backend", "available", "reason"}.
     """
-    rows = []
-    for op in OPS.values():
-        for backend in BACKENDS:
-            reason = ""
-            if backend != "reference" and backend not in op.twins:
-                reason = f"there is no {backend} twin in this build"
-            elif backend == "cpu" and native.missing:
-                reason = native.missing
-            elif backend == "triton" and not TRITON:
-                reason = "Triton is not installed"
-            elif DEVICES.get(backend) == "cuda" and not torch.cuda.is_available():
-                reason = "there is no CUDA device"
-            rows.append({"op": op.name, "backend": backend, "available": not reason, "reason": reason})
-    return rows
+    return [
+        {"op": op.name, "backend": backend, "available": reason is None, "reason": reason or ""}
+        for op in OPS.values()
+        for backend in BACKENDS
+        for reason in [op.absent(backend)]
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,6 +103,11 @@ def _needs(
     return None
 
 
+@mask_images.twin("cuda", needs=_needs)
+def _cuda(activations: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    return _compiled(partial(native.launch, activations.device), activations, *args)
+
+
 @mask_images.twin("triton", needs=_needs)
 def _triton(*args: Any) -> tuple[Tensor, Tensor]:
     from fastcam.ops.triton.mask_images import mask_images as launch
@@ -109,7 +116,12 @@ def _triton(*args: Any) -> tuple[Tensor, Tensor]:
 
 
 @mask_images.twin("cpu", needs=_needs)
-def _cpu(
+def _cpu(*args: Any) -> tuple[Tensor, Tensor]:
+    return _compiled(native.call, *args)
+
+
+def _compiled(
+    run: Callable[..., None],
     activations: Tensor,
     images: Tensor,
     start: int,
@@ -129,7 +141,7 @@ def _cpu(
     if maps.dtype != torch.float32 or maps.stride()[1:] != (h * w, w, 1):
         maps = maps.to(torch.float32).contiguous()
     constant = torch.empty((batch, count), dtype=torch.bool, device=images.device)
-    native.call(
+    run(
         "mask_images",
         maps.data_ptr(),
         images.data_ptr(),

@@ -23,9 +23,30 @@ def _load() -> tuple[Any, str | None]:
 library, missing = _load()  # missing: why there is no library
 
 
+EMULATED = os.environ.get("FASTCAM_EMULATE") == "1"  # CUDA kernels then run on CPU tensors too, slowly, for tests
+
+
 def call(name: str, *args: Any) -> None:
     """Run a kernel on torch's number of threads; tensors go as pointers."""
     getattr(library, name)(*args, torch.get_num_threads())
+
+
+def launch(device: torch.device, name: str, *args: Any) -> None:
+    """Run a CUDA kernel on the current stream of a GPU, or emulated where the tensors are on a CPU."""
+    if device.type == "cuda":
+        getattr(library.cuda, name)(*args, torch.cuda.current_stream(device).cuda_stream)
+    else:
+        getattr(library.emulated, name)(*args, 0)
+
+
+def no_cuda() -> str | None:
+    """Why the library has no kernels for a GPU, and how to get them; None where it has."""
+    if missing or EMULATED or build_info()["cuda"]:
+        return missing
+    return (
+        "built without CUDA: nvcc was not found when fastcam was built; install the CUDA toolkit and build again: "
+        "pip install --force-reinstall --no-deps --no-cache-dir --no-binary fastcam fastcam"
+    )
 
 
 def build_info() -> dict[str, Any]:

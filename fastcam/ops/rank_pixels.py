@@ -43,5 +43,5 @@ def _needs(maps: Tensor) -> str | None:
 def _cpu(maps: Tensor) -> Tensor:
     maps = maps.to(torch.float32).contiguous()  # exact: no two 16-bit values become equal
     ranks = torch.empty(maps.shape, dtype=torch.int32, device=maps.device)
-    native.call("rank_pixels", maps.data_ptr(), ranks.data_ptr(), len(maps), maps.shape[1] * maps.shape[2])
+    native.call("rank_pixels", maps.data_ptr(), ranks.data_ptr(), 0, 0, len(maps), maps.shape[1] * maps.shape[2])
     return ranks

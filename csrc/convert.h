@@ -1,7 +1,12 @@
 // Rows of float32 to and from the 16-bit types, rounded to nearest even.
 #pragma once
 #include <cstdint>
-#include <cstring>
+
+#include "both.h"
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
@@ -15,23 +20,11 @@ struct Half {
   uint16_t bits;
 };
 
-inline uint32_t bits_of(float f) {
-  uint32_t u;
-  std::memcpy(&u, &f, 4);
-  return u;
-}
+FASTCAM_BOTH inline float load(float f) { return f; }
 
-inline float float_of(uint32_t u) {
-  float f;
-  std::memcpy(&f, &u, 4);
-  return f;
-}
+FASTCAM_BOTH inline float load(Bf16 b) { return float_of(uint32_t{b.bits} << 16); }
 
-inline float load(float f) { return f; }
-
-inline float load(Bf16 b) { return float_of(uint32_t{b.bits} << 16); }
-
-inline float load(Half h) {
+FASTCAM_BOTH inline float load(Half h) {
 #ifdef __F16C__
   return _cvtsh_ss(h.bits);
 #else
@@ -43,15 +36,21 @@ inline float load(Half h) {
 #endif
 }
 
-inline void store(float f, float& out) { out = f; }
+FASTCAM_BOTH inline void store(float f, float& out) { out = f; }
 
-inline void store(float f, Bf16& out) {
+FASTCAM_BOTH inline void store(float f, Bf16& out) {
+#ifdef __CUDA_ARCH__
+  out.bits = __bfloat16_as_ushort(__float2bfloat16_rn(f));
+#else
   const uint32_t u = bits_of(f), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   out.bits = static_cast<uint16_t>(f != f ? 0x7fc0u : rounded);
+#endif
 }
 
-inline void store(float f, Half& out) {
-#ifdef __F16C__
+FASTCAM_BOTH inline void store(float f, Half& out) {
+#if defined(__CUDA_ARCH__)
+  out.bits = __half_as_ushort(__float2half_rn(f));
+#elif defined(__F16C__)
   out.bits = _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT);
 #else
   // All three cases, then a choice: without branches compilers can vectorize it.

@@ -1,0 +1,16 @@
+#include "ops.h"
+
+namespace fastcam::FASTCAM_ISA {
+namespace {
+
+Kernels kernels_for_a_gpu() {
+  Kernels kernels{};
+  kernels.mask_images = mask_images;
+  return kernels;
+}
+
+}  // namespace
+
+extern const Kernels table;
+const Kernels table = kernels_for_a_gpu();
+}  // namespace fastcam::FASTCAM_ISA

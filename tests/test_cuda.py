@@ -1,0 +1,104 @@
+"""The CUDA kernels on CPU tensors: their own branches, the order of their threads, what a missing GPU says."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from fastcam import ops
+from fastcam.ops import OPS, native
+from fastcam.ops.dispatch import IMITATED
+from tests.case import normal
+from tests.cases import CASES
+
+TWINS = [op for op in OPS if "cuda" in OPS[op].twins]
+GRID = [(op, name) for op in TWINS for name in CASES[op]]
+ORDERS = {"rising": 0, "falling": 1, "mixed": 2, "threads": 3}  # Order in csrc/cuda/emulated_block.h
+
+pytestmark = pytest.mark.skipif(not IMITATED["cuda"], reason="a GPU runs them in tests/test_ops.py")
+
+
+@contextlib.contextmanager
+def ordered(order):
+    native.library.emulated.set_order(ORDERS[order])
+    try:
+        yield
+    finally:
+        native.library.emulated.set_order(0)
+
+
+def run(backend, op, arguments, order="rising"):
+    with ops.use(backend), ordered(order):
+        result = OPS[op](**arguments)
+    return [t.clone() for t in (result if isinstance(result, tuple) else (result,))]
+
+
+def same_bits(results, expected):
+    """Equal, and NaN in the same places."""
+    for got, want in zip(results, expected, strict=True):
+        assert got.dtype == want.dtype
+        assert torch.equal(got.isnan(), want.isnan())
+        assert torch.equal(got.nan_to_num(7), want.nan_to_num(7))
+
+
+def test_they_are_the_ones_that_are_written():
+    assert set(TWINS) == {name for name in dir(native.library.emulated) if name in OPS}
+    assert {"mask_images"} <= set(TWINS)
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+@pytest.mark.parametrize(("op", "name"), GRID, ids=[f"{op}-{name}" for op, name in GRID])
+def test_bits_are_the_cpu_twins_in_every_order_of_threads(op, name, order, dtype):
+    """A missing barrier, or a race, would show in one of them."""
+    expected = run("cpu", op, CASES[op][name](dtype))
+    same_bits(run("cuda", op, CASES[op][name](dtype), order), expected)
+
+
+def masked(batch=1, channels=5, cells=(7, 7), colors=3, size=(21, 34), dtype=torch.float32, last=False, **options):
+    a, x = normal((batch, channels, *cells), dtype, "cpu"), normal((batch, colors, *size), dtype, "cpu", 1)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return {"activations": a, "images": x, "start": 0, "stop": channels, **options}
+
+
+@pytest.mark.parametrize("normalize", ["after", "before", "never"])
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"size": (224, 224), "channels": 9},
+        {"size": (37, 31)},
+        {"size": (6, 30)},
+        {"size": (5, 1300)},  # tiles side by side
+        {"size": (4, 1101)},
+        {"size": (70, 340), "colors": 4},
+        {"cells": (40, 50), "size": (90, 70)},  # cells read in place
+        {"cells": (150, 140), "size": (301, 290), "channels": 2},  # more ends than are searched at a time
+        {"cells": (150, 140), "size": (31, 8)},  # fewer pixels than cells, far apart
+        {"cells": (1, 200), "size": (3, 8)},
+        {"batch": 3, "channels": 8, "size": (16, 16)},
+        {"channels": 4097, "cells": (2, 2), "size": (2, 4), "colors": 1},
+        {"colors": 1500, "size": (3, 2), "channels": 2},
+    ],
+    ids=str,
+)
+def test_masks_of_every_shape(sizes, last, normalize, dtype):
+    arguments = masked(dtype=dtype, last=last, normalize=normalize, **sizes)
+    same_bits(run("cuda", "mask_images", arguments, "mixed"), run("cpu", "mask_images", arguments))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("offset", [1, 2, 4, 8])
+def test_masks_where_tensors_begin_between_vectors(offset, last, dtype):
+    arguments = masked(size=(16, 16), dtype=dtype, last=last)
+    expected = run("cpu", "mask_images", arguments)
+    axes = (5, 16, 16, 3) if last else (5, 3, 16, 16)
+    out = torch.empty(5 * 3 * 256 + offset, dtype=dtype)[offset:].view(axes)
+    arguments["out"] = out.permute(0, 3, 1, 2) if last else out
+    same_bits(run("cuda", "mask_images", arguments), expected)
+    del arguments["out"]
+    x = torch.empty(3 * 256 + offset, dtype=dtype)[offset:].view(1, 3, 16, 16).copy_(arguments["images"])
+    arguments["images"] = x
+    same_bits(run("cuda", "mask_images", arguments), run("cpu", "mask_images", arguments))
