@@ -91,7 +91,7 @@ def main(folder):
         return lambda *args, **options: found.append((kernel, kernel.run(*args, grid=grid, warmup=True, **options)))
 
     triton.runtime.jit.KernelInterface.__getitem__ = compiled
-    dispatch.INTERPRETED = True  # or a call with tensors on the CPU would not reach its twin
+    dispatch.IMITATED["triton"] = True  # or a call with tensors on the CPU would not reach its twin
     for op, architecture in itertools.product([op for op in OPS if "triton" in OPS[op].twins], ARCHITECTURES):
         gpu.architecture = architecture
         for arguments in calls(op):

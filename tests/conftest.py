@@ -48,7 +48,6 @@ def pytest_terminal_summary(terminalreporter):
     yield
     from fastcam.ops import dispatch  # not earlier: it reads the environment set above
 
-    instead = {"triton": dispatch.INTERPRETED and "interpreted", "cuda": not torch.cuda.is_available() and "emulated"}
     ran = {backend: [] for backend in ("reference", *reversed(dispatch.DEVICES))}
     for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
         for backend, op in [value for name, value in report.user_properties if name == "ran" and report.when == "call"]:
@@ -56,7 +55,7 @@ def pytest_terminal_summary(terminalreporter):
     said = []
     for backend, ops in ran.items():
         count, noun = len(set(ops)), "reference" if backend == "reference" else f"{backend} twin"
-        how = f"{instead[backend]}, " if instead.get(backend) else ""
+        how = {"triton": "interpreted, ", "cuda": "emulated, "}[backend] if dispatch.IMITATED.get(backend) else ""
         said += [f"{count} {noun}{'s' * (count > 1)} ({how}{len(ops)} case{'s' * (len(ops) > 1)})"] if ops else []
     if said:
         terminalreporter.write_line(f"ops: {', '.join(said)}")
