@@ -70,7 +70,10 @@ class CAM:
         max_memory: bytes that a masked forward may take above the bare forward; a chunk is as small as that asks
             for. None is 256 MB, or no limit where `batch_size` is given.
         precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
-        compile: run masked forwards of the whole model through `torch.compile`.
+        compile: run masked forwards of the whole model through `torch.compile`; "graphs" records them as CUDA graphs
+            instead, one a chunk shape, which stay in the GPU's memory as long as the model. Without it, networks with
+            convolutions run as a folded copy (batch norm in the weights, on a CPU also activations and additions in
+            the convolutions) where many rows are to be scored; its logits are compared with the model's on every use.
         runtime: what runs masked forwards of the whole model on a CPU: "torch", "onnxruntime" or "openvino". The
             model is exported once, which takes seconds, and its logits are compared with torch's on every use; one
             that cannot be exported runs in torch, after a warning.
@@ -101,7 +104,7 @@ class CAM:
         batch_size: int | str = "auto",
         max_memory: int | None = None,
         precision: str = "float32",
-        compile: bool = False,  # noqa: A002 - torch's own word
+        compile: bool | str = False,  # noqa: A002 - torch's own word
         runtime: str = "torch",
         output: Selector = None,
         fusion: str = "mean",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,8 @@ from .model.outputs import widen
 from .model.pooled import PooledTail
 from .model.tally import count
 from .scorer import Scorer
-from .scoring import Buffer, Chunks, score_rows
+from .scoring import Chunks, score_rows
+from .streams import Writer
 from .targets import Target
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def within(budget: int | None, masks: Masks, a: Tensor) -> Tensor | None:
 
 
 def input_scores(question: Question, forward: Forward, target: Target) -> tuple[Tensor, Tensor]:
-    """Mean scores of the images under their activation masks.
+    """Mean scores of the images under their activation masks, of all images in one stream of chunks.
 
     Returns:
         s (B, T, K), and constant (B, K).
@@ -103,29 +105,31 @@ def input_scores(question: Question, forward: Forward, target: Target) -> tuple[
     normalize, probability = evidence.normalize(options), evidence.probability(options)
     a = widen(forward.captured.maps.detach())
     generator = torch.Generator().manual_seed(options.get("seed", 0))
-    scores, constants = [], []
+    samples = options["samples"] if evidence.sample else 1
+    parts, starts = [], [0]
     for b in range(len(a)):
         masks = distinct_masks(a[b], normalize, with_constant=not probability)
-        constants.append(masks.constant)
         distinct, few = len(masks.shapes), within(options.get("budget"), masks, a[b])
         maps = masks.maps if few is None else torch.cat([masks.maps[:, few], masks.maps[:, distinct:]], 1)
-        count = maps.shape[1]
-        if count == 0:
+        fill = _Fill(evidence, options, maps, question.images[b : b + 1], normalize, samples, generator)
+        parts.append((masks, few, fill))
+        starts.append(starts[-1] + maps.shape[1] * samples)
+    each = _run_images(question, target, starts, [fill for _, _, fill in parts], probability)
+    scores = []
+    for (masks, few, _), (start, stop) in zip(parts, itertools.pairwise(starts), strict=True):
+        if start == stop:
             scores.append(a.new_zeros(target.count, a.shape[1]))
             continue
-        samples = options["samples"] if evidence.sample else 1
-        fill = _Fill(evidence, options, maps, question.images[b : b + 1], normalize, samples, generator)
-        each = _run_images(question, target, b, count * samples, fill, probability)
-        mean = each.unflatten(1, (count, samples)).mean(2)
+        mean = each[:, start:stop].unflatten(1, (-1, samples)).mean(2)
         if few is not None:
             mean = torch.cat([estimate(masks.shapes, few, mean[:, : len(few)]), mean[:, len(few) :]], 1)
         scores.append(mean[:, masks.index])
-    return torch.stack(scores), torch.stack(constants)
+    return torch.stack(scores), torch.stack([masks.constant for masks, _, _ in parts])
 
 
 @dataclass
 class _Fill:
-    """Writes masked images [start, stop), mask by mask and sample by sample."""
+    """Writes masked versions [start, stop) of one image, mask by mask and sample by sample."""
 
     evidence: InputScores
     options: dict[str, Any]
@@ -135,11 +139,13 @@ class _Fill:
     samples: int
     generator: torch.Generator
     _mask: tuple[int, Tensor, Tensor] | None = None
+    _states: dict[int, Tensor] = field(default_factory=dict)  # of the generator, so that rows can be written again
 
     def __call__(self, start: int, stop: int, rows: Tensor) -> None:
         if self.evidence.sample is None:
             ops.mask_images(self.maps, self.image, start, stop, rows, self.normalize)
             return
+        self._states = {k: state for k, state in self._states.items() if k >= start // self.samples}
         row = start
         while row < stop:
             k, first = divmod(row, self.samples)
@@ -157,27 +163,33 @@ class _Fill:
             mask = ops.mask_images(self.maps, one, k, k + 1, None, self.normalize)[0][0]
             shape = (self.image.shape[1], self.image.shape[2], self.image.shape[3])
             assert self.evidence.draw is not None
+            self.generator.set_state(self._states.setdefault(k, self.generator.get_state()))
             self._mask = (k, mask, self.evidence.draw(self.options, shape, self.generator).to(mask))
         return self._mask[1:]
 
 
-def _run_images(
-    question: Question,
-    target: Target,
-    image: int,
-    rows: int,
-    fill: Callable[[int, int, Tensor], None],
-    probability: bool,
-) -> Tensor:
-    return Scorer(question.network, question.budget).stream(
-        question.images,
-        rows,
-        fill,
-        lambda logits, start, stop: _score(logits, target, image, probability),
-        question.args,
-        question.kwargs,
-        image,
-    )
+def _run_images(question: Question, target: Target, starts: list[int], fills: list[_Fill], probability: bool) -> Tensor:
+    """The scores (T, rows) of all images' rows, those of image b from starts[b] on."""
+
+    def spans(start: int, stop: int) -> Iterator[tuple[int, slice]]:
+        """The images that rows [start, stop) belong to, and which of these rows are theirs."""
+        for b, (first, end) in enumerate(itertools.pairwise(starts)):
+            if max(first, start) < min(end, stop):
+                yield b, slice(max(first, start), min(end, stop))
+
+    def fill(start: int, stop: int, rows: Tensor) -> None:
+        for b, own in spans(start, stop):
+            fills[b](own.start - starts[b], own.stop - starts[b], rows[own.start - start : own.stop - start])
+
+    def score(logits: Any, start: int, stop: int) -> Tensor:
+        if not isinstance(logits, Tensor) or len(fills) == 1:
+            return _score(logits, target, 0, probability)
+        parts = [(b, logits[own.start - start : own.stop - start]) for b, own in spans(start, stop)]
+        return torch.cat([_score(part, target, b, probability) for b, part in parts])
+
+    owners = torch.arange(len(fills)).repeat_interleave(torch.tensor(starts).diff())
+    stream = Scorer(question.network, question.budget).stream
+    return stream(question.images, starts[-1], fill, score, question.args, question.kwargs, owners)
 
 
 def layer_scores(question: Question, forward: Forward, target: Target) -> Tensor:
@@ -220,7 +232,7 @@ def _run_tail(
 ) -> Tensor:
     a = forward.captured.maps.detach()[image : image + 1].contiguous()
     rows = a.shape[1] if over == "channels" else a.shape[2] * a.shape[3]
-    buffer = Buffer(tuple(a.shape[1:]), a.dtype, a.device)
+    writer = Writer(tuple(a.shape[1:]), a.dtype, a.device)
     tail, facts, budget = forward.tail, question.network.facts, question.budget
     kind = "pooled" if isinstance(tail, PooledTail) else type(tail).__name__
     key = (kind, forward.captured.name, tuple(a.shape[1:]), a.dtype, a.device)
@@ -232,14 +244,14 @@ def _run_tail(
         else:
             ops.mask_cells(a, start, stop, rows, kernel)
 
-    def run(maps: Tensor) -> Any:
+    def run(maps: Tensor, start: int, stop: int) -> Any:
         count(tails=len(maps))
         return tail(maps, image)
 
     chunks = Chunks(rows, bytes_, key, facts.tunings, budget.batch_size, budget.max_memory, a.device)
     return score_rows(
         chunks,
-        buffer,
+        writer,
         fill,
         run,
         lambda logits, start, stop: _score(logits, target, image, probability),

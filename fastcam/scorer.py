@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from .model.capture import evaluation
 from .model.network import Network
 from .model.structure import row_bytes
 from .model.tally import Tally, count, counting
-from .scoring import Budget, Buffer, Chunks, score_rows
+from .runtimes import refuse
+from .scoring import DEFAULT_MEMORY, Budget, Chunks, score_rows
+from .streams import Writer
 
 __all__ = ["Scorer", "Tally", "counting"]
 
@@ -57,7 +60,7 @@ class Scorer:
         score: Callable[[Any, int, int], Tensor],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-        image: int = 0,
+        image: int | Tensor = 0,
     ) -> Tensor:
         """The scores of rows that are made as they are needed.
 
@@ -68,7 +71,7 @@ class Scorer:
             score: (logits, start, stop) -> (n, T)
             args: further inputs of the model for `like`.
             kwargs: the same by name.
-            image: which of the B the further inputs are taken from.
+            image: which of the B the further inputs are taken from, one for all rows or (rows,).
 
         Returns:
             (T, rows) in float32 at least.
@@ -79,32 +82,60 @@ class Scorer:
         network, budget = self.network, self.budget
         if rows == 0:
             return like.new_zeros((1, 0), dtype=torch.promote_types(like.dtype, torch.float32))
-        named = kwargs or {}
-        model = torch.compile(network.model) if budget.compile else network.model
-        size, runtime = tuple(like.shape[1:]), budget.runtime
-        key = ("images", size, like.dtype, like.device, network.precision, budget.compile)
+        named, size, device = kwargs or {}, tuple(like.shape[1:]), like.device
+        alone = not (args or named)
+        self._check(like, alone)
+        compiled = budget.compile is True
+        model = torch.compile(network.model) if compiled else network.model
 
-        def others(value: Any, rows: int) -> Any:
-            batched = isinstance(value, Tensor) and value.dim() and len(value) == len(like)
-            return value[image : image + 1].expand(rows, *value.shape[1:]) if batched else value
+        def others(value: Any, start: int, stop: int) -> Any:
+            if not (isinstance(value, Tensor) and value.dim() and len(value) == len(like)):
+                return value
+            if isinstance(image, Tensor):
+                return value[image[start:stop].to(value.device)]
+            return value[image : image + 1].expand(stop - start, *value.shape[1:])
 
-        def in_torch(chunk: Tensor) -> Any:
+        def in_torch(chunk: Tensor, start: int, stop: int) -> Any:
             count(forwards=len(chunk))
-            given = [others(v, len(chunk)) for v in args]
-            return network.select(model(chunk, *given, **{k: others(v, len(chunk)) for k, v in named.items()}))
+            given = [others(v, start, stop) for v in args]
+            return network.select(model(chunk, *given, **{k: others(v, start, stop) for k, v in named.items()}))
 
-        with evaluation(network.model), network.running(like.device, compiled=budget.compile):
-            known, first = network.facts.row_bytes, like.new_empty((1, *size))
-            if key not in known or runtime != "torch":
-                fill(0, 1, first)
+        @functools.cache
+        def first() -> Tensor:
+            row = like.new_empty((1, *size))
+            fill(0, 1, row)
+            return row
+
+        with evaluation(network.model), network.running(device, compiled=compiled):
+            known = network.facts.row_bytes
+            key = ("images", size, like.dtype, device, network.precision, budget.compile)
             if key not in known:
-                known[key] = int(ROW_SLACK * row_bytes(network.model, lambda: in_torch(first)))
-            run: Callable[[Tensor], Any] = in_torch
-            if runtime != "torch":
-                run = engines.find(network, runtime, like, bool(args or named), first, in_torch) or in_torch
-            tuned = key if run is in_torch else (*key, runtime)
-            bytes_ = known[key] + first.numel() * first.element_size()
-            tunings = network.facts.tunings
-            chunks = Chunks(rows, bytes_, tuned, tunings, budget.batch_size, budget.max_memory, like.device)
-            buffer = Buffer(size, like.dtype, like.device, channels_last=run is in_torch and size[0] > 1)
-            return score_rows(chunks, buffer, fill, run, score)
+                known[key] = int(ROW_SLACK * row_bytes(network.model, lambda: in_torch(first(), 0, 1)))
+            engine = None
+            if alone and not compiled:
+                engine = engines.find(network, budget, like, rows, first, lambda row: in_torch(row, 0, 1))
+            run = in_torch if engine is None else lambda chunk, start, stop: engine(chunk)
+            last = size[0] > 1 and (engine is None or engine.channels_last)
+            writer = Writer(size, like.dtype, device, channels_last=last)
+            bounded = budget.max_memory or (DEFAULT_MEMORY if budget.batch_size == "auto" else None)
+            chunks = Chunks(
+                rows,
+                known[key] + writer.row_bytes,
+                (*key, engine and budget.runtime),
+                network.facts.tunings,
+                budget.batch_size,
+                bounded and max(1, bounded - (engine.bytes_ if engine else 0)),
+                device,
+            )
+            return score_rows(chunks, writer, fill, run, score)
+
+    def _check(self, like: Tensor, alone: bool) -> None:
+        budget = self.budget
+        if budget.runtime != "torch":
+            refuse(budget.runtime, like, not alone)
+        if budget.compile == "graphs" and (like.device.type != "cuda" or not alone):
+            given = f"the images are on {like.device}" if alone else "the model has further inputs"
+            raise ValueError(
+                f"compile='graphs' records CUDA graphs of a model that takes images alone, {given}; "
+                "use compile=True or False"
+            )

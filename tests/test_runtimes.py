@@ -58,7 +58,7 @@ def test_the_forwards_run_there_and_are_counted(runtime, monkeypatch):
     cam(x)
     (engine,) = net_engines(cam).values()
     seen = []
-    monkeypatch.setattr(type(engine), "__call__", wrapped(type(engine).__call__, seen))
+    monkeypatch.setattr(engine, "run", wrapped(engine.run, seen))
     cost = cam.explain(x).cost
     assert sum(seen) > 1
     # One more in torch, for the proof, and the capture.
@@ -70,9 +70,9 @@ def net_engines(cam):
 
 
 def wrapped(call, seen):
-    def counted(self, rows):
+    def counted(rows):
         seen.append(len(rows))
-        return call(self, rows)
+        return call(rows)
 
     return counted
 

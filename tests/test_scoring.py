@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import pytest
 import torch
 
 from fastcam import scoring
-from fastcam.scoring import SIZES, Buffer, Chunks, Tuning, score_rows
+from fastcam.scoring import SIZES, Chunks, Tuning, score_rows
+from fastcam.streams import Writer
 
 
 def play(monkeypatch, per_row, rows, **given):
@@ -66,17 +68,83 @@ def test_memory_bounds_a_chunk(given, largest):
     assert max(stop - start for start, stop in Chunks(50, 1, "key", known, **given)) == largest
 
 
+def scores_of(rows, fill, run, **given):
+    """One score a row: the first value of what `run` gives."""
+    device = torch.device("cpu")
+    chunks = Chunks(rows, 1, "key", given.pop("known", {}), device=device, **given)
+    writer = Writer((3, 2, 2), torch.float32, device, channels_last=True)
+    return score_rows(chunks, writer, fill, lambda rows, start, stop: run(rows), lambda out, *_: out[:, :2, 0, 0])
+
+
+def numbered(start, stop, rows):
+    rows[:] = torch.arange(start, stop)[:, None, None, None]
+
+
 def test_rows_are_scored_from_one_buffer():
-    buffer = Buffer((3, 2, 2), torch.float32, torch.device("cpu"), channels_last=True)
     seen = set()
 
     def fill(start, stop, rows):
         seen.add(rows.data_ptr())
         assert rows.is_contiguous(memory_format=torch.channels_last)
-        rows[:] = torch.arange(start, stop)[:, None, None, None]
+        numbered(start, stop, rows)
 
-    scores = score_rows(
-        Chunks(9, 1, "key", {}, batch_size=4), buffer, fill, lambda rows: rows.clone(), lambda out, *_: out[:, :2, 0, 0]
-    )
+    scores = scores_of(9, fill, torch.clone, batch_size=4)
     assert len(seen) == 1
     assert torch.equal(scores, torch.arange(9.0).expand(2, 9))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+@pytest.mark.parametrize("batch_size", ["auto", 16])
+def test_a_chunk_too_large_goes_in_halves_and_is_not_tried_again(error, batch_size):
+    tried: list[int] = []
+
+    def run(rows):
+        tried.append(len(rows))
+        if len(rows) > 3:
+            raise error
+        return rows.clone()
+
+    known: dict = {}
+    given = {"known": known, "batch_size": batch_size, "max_memory": 16}
+    with pytest.warns(UserWarning, match="masked rows did not fit in the memory of cpu; going on with") as record:
+        scores = scores_of(60, numbered, run, **given)
+    assert torch.equal(scores, torch.arange(60.0).expand(2, 60))
+    assert len(record) == len([n for n in tried if n > 3])
+    tried.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(scores_of(60, numbered, run, **given), scores)
+    assert max(tried) <= 3
+
+
+def test_other_errors_and_a_single_row_too_large_are_raised():
+    for error in (RuntimeError("shapes"), torch.OutOfMemoryError("CUDA out of memory")):
+
+        def run(rows, error=error):
+            raise error
+
+        with pytest.raises(RuntimeError, match=str(error)):
+            scores_of(5, numbered, run, batch_size=1)
+
+
+def test_rows_written_again_after_a_failure_are_the_same(monkeypatch):
+    """The noise of SS-CAM is drawn mask by mask; a chunk that is split must not draw again."""
+    from fastcam import CAM
+    from tests.small import images, network
+
+    net, x, failed = network(), images(2), []
+    expected = CAM(net, "sscam", samples=3, batch_size=7)(x)
+    forward = type(net).forward
+
+    def choosy(self, rows):
+        if len(rows) == 7 and not failed:
+            failed.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, rows)
+
+    monkeypatch.setattr(type(net), "forward", choosy)
+    fresh = network()
+    with pytest.warns(UserWarning, match="going on with 3"):
+        maps = CAM(fresh, "sscam", samples=3, batch_size=7)(x)
+    assert failed
+    assert torch.allclose(maps, expected, atol=1e-6)

@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 
 from fastcam.cam import CAM, Explanation
 from fastcam.scorer import Tally, counting
-from fastcam.scoring import Budget, Buffer, Chunks, score_rows
+from fastcam.scoring import Budget, Chunks, score_rows
+from fastcam.streams import Writer
 from fastcam.targets import ClassesOf
 from fastcam.together import explain_together
 
@@ -79,8 +80,8 @@ class FunctionScorer:
             return like.new_zeros((1, 0))
         chunks = Chunks(rows, 1, "function", {}, self.budget.batch_size, None, like.device)
         shape = tuple(like.shape[1:])
-        buffer = Buffer(shape, like.dtype, like.device, channels_last=shape[0] > 1)
-        return score_rows(chunks, buffer, fill, self, score)
+        writer = Writer(shape, like.dtype, like.device, channels_last=shape[0] > 1)
+        return score_rows(chunks, writer, fill, lambda images, start, stop: self(images), score)
 
 
 @dataclass

@@ -51,7 +51,7 @@ def lacking(name: str) -> list[str]:
     return [package for package in RUNTIMES[name].packages if importlib.util.find_spec(package) is None]
 
 
-def require(name: str, precision: str, compile: bool = False) -> None:  # noqa: A002 - torch's own word
+def require(name: str, precision: str, compile: bool | str = False) -> None:  # noqa: A002 - torch's own word
     """Proves that a runtime exists, is installed and knows a precision.
 
     Raises:
@@ -67,7 +67,9 @@ def require(name: str, precision: str, compile: bool = False) -> None:  # noqa: 
             f"with runtime={' or '.join(map(repr, fitting))}"
         )
     if compile and name != "torch":
-        raise ValueError(f"compile=True compiles torch's forwards; runtime {name!r} has a compiler of its own")
+        raise ValueError(f"compile={compile!r} compiles torch's forwards; runtime {name!r} has a compiler of its own")
+    if compile not in (True, False, "graphs"):
+        raise ValueError(f"compile must be True, False or 'graphs', got {compile!r}")
     for package in lacking(name):
         raise ValueError(f"runtime {name!r} needs {package}: pip install 'fastcam[{runtime.extra}]'")
 
