@@ -12,6 +12,7 @@ from fastcam.ops import OPS, native
 from fastcam.ops.dispatch import IMITATED
 from tests.case import normal
 from tests.cases import CASES
+from tests.cases_components import spiral
 
 TWINS = [op for op in OPS if "cuda" in OPS[op].twins]
 GRID = [(op, name) for op in TWINS for name in CASES[op]]
@@ -45,7 +46,7 @@ def same_bits(results, expected):
 
 def test_they_are_the_ones_that_are_written():
     assert set(TWINS) == {name for name in dir(native.library.emulated) if name in OPS}
-    assert {"mask_images"} <= set(TWINS)
+    assert {"mask_images", "rank_pixels", "component_boxes"} <= set(TWINS)
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
@@ -102,3 +103,45 @@ def test_masks_where_tensors_begin_between_vectors(offset, last, dtype):
     x = torch.empty(3 * 256 + offset, dtype=dtype)[offset:].view(1, 3, 16, 16).copy_(arguments["images"])
     arguments["images"] = x
     same_bits(run("cuda", "mask_images", arguments), run("cpu", "mask_images", arguments))
+
+
+def tangled(name, h=70, w=67):
+    """A map whose components are long, many, or one."""
+    noise = torch.rand((h, w), generator=torch.Generator().manual_seed(0))
+    checkers = (torch.arange(h)[:, None] + torch.arange(w)) % 2
+    stripes = (torch.arange(w) % 2).float()
+    return {
+        "noise": noise,
+        "full": noise + 2,
+        "checkers": checkers.float(),
+        "spiral": spiral(67),
+        "between": 1 - spiral(67),
+        "comb": torch.where(torch.arange(h)[:, None] == h - 1, 1.0, stripes),
+        "words": (torch.arange(h * w).view(h, w) % 33 > 0).float(),
+        "thin": noise.view(-1)[:4096].view(2048, 2),
+        "wide": noise.view(-1)[:4096].view(1, 4096),
+    }[name]
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("name", ["noise", "full", "checkers", "spiral", "between", "comb", "words", "thin", "wide"])
+def test_components_of_every_shape(name, connectivity, order):
+    """More tasks than blocks, so that scratch is used again."""
+    maps = torch.stack([tangled(name), tangled(name).flip(0), tangled(name).flip(1)])
+    arguments = {"maps": maps, "thresholds": [0.0, 0.3, 0.41, 0.5, 0.6, 1.0], "connectivity": connectivity}
+    for relative in (True, False):
+        arguments["relative"] = relative
+        same_bits(run("cuda", "component_boxes", arguments, order), run("cpu", "component_boxes", arguments))
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+@pytest.mark.parametrize("name", ["noise", "checkers", "spiral", "thin", "wide"])
+def test_ranks_of_every_shape(name, order, dtype):
+    """Every warp has a share, some end within it; a constant and a short map between others that are not."""
+    m = tangled(name)
+    maps = torch.stack([m, m - 0.5, torch.full_like(m, 0.5), m.round(decimals=1), -m, m * 1e-40]).to(dtype)
+    same_bits(run("cuda", "rank_pixels", {"maps": maps}, order), run("cpu", "rank_pixels", {"maps": maps}))
+    for pixels in (1, 31, 32, 33, 1023, 1025):
+        part = {"maps": maps.flatten(1)[:, None, :pixels]}
+        same_bits(run("cuda", "rank_pixels", part, order), run("cpu", "rank_pixels", part))

@@ -23,6 +23,9 @@ FASTCAM_DEVICE inline int32_t atomic_add(int32_t* at, int32_t v) { return atomic
 // Reads what other threads of the block may be writing.
 FASTCAM_DEVICE inline int32_t peek(const int32_t* at) { return *const_cast<const volatile int32_t*>(at); }
 
+FASTCAM_DEVICE inline int width_of(uint32_t bits) { return 32 - __clz(int(bits)); }  // up to the highest one
+FASTCAM_DEVICE inline int trailing_ones(uint32_t bits) { return __popc(bits & ~(bits + 1)); }
+
 class Block {
  public:
   FASTCAM_DEVICE int index() const { return int(blockIdx.x); }
@@ -143,21 +146,22 @@ class Block {
   }
 };
 
-template <int threads, class Body>
-__global__ void __launch_bounds__(threads, 1) kernel(const __grid_constant__ Body body) {
+template <class Body>
+__global__ void __launch_bounds__(Body::threads, Body::resident) kernel(const __grid_constant__ Body body) {
   Block block;
   body(block);
 }
 
 // body(block) for each of `blocks` blocks with `shared` bytes of shared memory, 48 KB at most, in the order of a
-// stream; returns at once.
-template <int threads, class Body>
+// stream; returns at once. A body says of how many threads its blocks are, and how many blocks at least are to be
+// resident on a multiprocessor, which bounds its registers.
+template <class Body>
 void launch(const char* op, int64_t blocks, int64_t shared, int64_t stream, const Body& body) {
-  static_assert(threads % 32 == 0);
-  if (blocks < 1 || blocks > 0x7fffffff) throw std::runtime_error(std::string(op) + ": too many blocks for one launch");
+  static_assert(Body::threads % 32 == 0 && Body::threads <= 1024);
+  if (blocks > 0x7fffffff) throw std::runtime_error(std::string(op) + ": too many blocks for one launch");
   void* arguments[] = {const_cast<Body*>(&body)};
   const cudaError_t error =
-      cudaLaunchKernel(reinterpret_cast<const void*>(&kernel<threads, Body>), dim3(unsigned(blocks)), dim3(threads),
+      cudaLaunchKernel(reinterpret_cast<const void*>(&kernel<Body>), dim3(unsigned(blocks)), dim3(Body::threads),
                        arguments, size_t(shared), reinterpret_cast<cudaStream_t>(stream));
   if (error == cudaSuccess) return;
   cudaGetLastError();  // torch would report it again at its next launch

@@ -1,6 +1,8 @@
 // The CUDA kernels in plain C++, for tests on machines without a GPU.
 #define FASTCAM_ISA emulated
+#include "component_boxes.cu"
 #include "mask_images.cu"
+#include "rank_pixels.cu"
 #include "table.cu"
 
 namespace fastcam {

@@ -33,6 +33,13 @@ inline int32_t atomic_add(int32_t* at, int32_t v) { return (*at += v) - v; }
 inline int32_t peek(const int32_t* at) { return *at; }
 #endif
 
+inline int width_of(uint32_t bits) {
+  int width = 0;
+  for (; bits; bits >>= 1) ++width;
+  return width;
+}
+inline int trailing_ones(uint32_t bits) { return width_of(bits & ~(bits + 1)); }
+
 // Item i of n in the chosen order.
 inline int64_t ordered(int64_t i, int64_t n) {
   constexpr int64_t step = 7919;  // a prime: every item comes once unless it divides n
@@ -119,14 +126,14 @@ class Block {
   unsigned char* shared_;
 };
 
-template <int threads, class Body>
+template <class Body>
 void launch(const char*, int64_t blocks, int64_t shared, int64_t, const Body& body) {
   std::vector<uint64_t> memory((shared + 15) / 16 * 2 + 1);
   unsigned char* begin = reinterpret_cast<unsigned char*>(memory.data());
   if (reinterpret_cast<uintptr_t>(begin) % 16) begin += 8;
   for (int64_t i = 0; i < blocks; ++i) {
     std::memset(begin, 0xff, shared);  // NaN: what no one wrote shows
-    Block block(ordered(i, blocks), blocks, threads, begin);
+    Block block(ordered(i, blocks), blocks, Body::threads, begin);
     body(block);
   }
 }

@@ -19,7 +19,6 @@ namespace fastcam::FASTCAM_ISA {
 namespace {
 
 constexpr int together = 4;                 // masks of a block: each image value is read once for all of them
-constexpr int threads = 256;                // of a block
 constexpr int widest = 1024;                // columns of a tile
 constexpr int highest = 32;                 // rows of a tile
 constexpr int enough = 512;                 // blocks that fill a GPU; below, tiles get smaller
@@ -68,7 +67,8 @@ struct Tiles {
 
 // V: elements of one store.
 template <class T, int V>
-struct Body {
+struct MaskTiles {
+  static constexpr int threads = 256, resident = 2;
   MaskImages s;
   Stretch y, x;
   Tiles tiles;
@@ -225,12 +225,13 @@ bool lies_on(const void* at, int64_t bytes) { return reinterpret_cast<uintptr_t>
 template <class T, int V>
 void run(const MaskImages& s, const Tiles& tiles, const Stretch& y, const Stretch& x) {
   if constexpr (V > 1) {
-    const bool fits = tiles.row % V == 0 && lies_on(s.out, V * sizeof(T)) && lies_on(s.images, Body<T, V>::part * 4);
+    const bool fits =
+        tiles.row % V == 0 && lies_on(s.out, V * sizeof(T)) && lies_on(s.images, MaskTiles<T, V>::part * 4);
     if (!fits) return run<T, V / 2>(s, tiles, y, x);
   }
-  const Body<T, V> body{s, y, x, tiles, together * s.h * s.w * 4 <= cells_bytes};
+  const MaskTiles<T, V> body{s, y, x, tiles, together * s.h * s.w * 4 <= cells_bytes};
   const int64_t blocks = s.B * tiles.groups * tiles.across * tiles.down;
-  launch<threads>("mask_images", blocks, body.shared_bytes(), s.place, body);
+  launch("mask_images", blocks, body.shared_bytes(), s.place, body);
 }
 
 }  // namespace

@@ -5,7 +5,9 @@ namespace {
 
 Kernels kernels_for_a_gpu() {
   Kernels kernels{};
+  kernels.component_boxes = component_boxes;
   kernels.mask_images = mask_images;
+  kernels.rank_pixels = rank_pixels;
   return kernels;
 }
 

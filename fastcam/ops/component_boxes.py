@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,8 +29,9 @@ def component_boxes(
     rounds them in the dtype of the map, float32 (also for 16-bit maps) or float64, so that
     `m > numpy.float32(t) * m.max()` holds for the same pixels.
 
-    One pass over the map, whatever the number of thresholds. The CPU twin needs a few rows of memory per image and 28
-    bytes for each component that differs from all others: kilobytes on a smooth map, at most 28 bytes a pixel.
+    The CPU twin makes one pass over the map, whatever the number of thresholds. It needs a few rows of memory per
+    image and 28 bytes for each component that differs from all others: kilobytes on a smooth map, at most 28 bytes a
+    pixel. The CUDA twin makes a pass for each threshold; its blocks need 8 bytes a pixel each, 256 MB at most in all.
 
     Args:
         maps: (B, H, W).
@@ -164,7 +166,7 @@ def check(
 
 
 def needs(maps: Tensor, *_: object) -> str | None:
-    """Why the CPU twins of the component ops cannot take these maps."""
+    """Why the compiled twins of the component ops cannot take these maps."""
     return None if maps.dtype in native.TYPES else "float64 is computed by the reference"
 
 
@@ -174,20 +176,40 @@ def dense(maps: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor, int]:
     return maps, thresholds, thresholds.shape[1] if thresholds.dim() == 2 else 0
 
 
+@component_boxes.twin("cuda", needs=needs)
+def _cuda(maps: Tensor, thresholds: Tensor, connectivity: int, relative: bool) -> tuple[Tensor, Tensor]:
+    blocks = native.blocks(maps.device, maps.shape[0] * thresholds.shape[-1], 8 * maps.shape[1] * maps.shape[2])
+    scratch = torch.empty((blocks, 2, *maps.shape[1:]), dtype=torch.int32, device=maps.device)
+    launch = partial(native.launch, maps.device)
+    return _compiled(launch, scratch.data_ptr(), blocks, maps, thresholds, connectivity, relative)
+
+
 @component_boxes.twin("cpu", needs=needs)
 def _cpu(maps: Tensor, thresholds: Tensor, connectivity: int, relative: bool) -> tuple[Tensor, Tensor]:
+    return _compiled(native.call, 0, 0, maps, thresholds, connectivity, relative)
+
+
+def _compiled(
+    run: Callable[..., None],
+    scratch: int,
+    blocks: int,
+    maps: Tensor,
+    thresholds: Tensor,
+    connectivity: int,
+    relative: bool,
+) -> tuple[Tensor, Tensor]:
     maps, thresholds, stride = dense(maps, thresholds)
     count = thresholds.shape[-1]
-    boxes = torch.empty((maps.shape[0], count, 4), dtype=torch.int32)
-    areas = torch.empty((maps.shape[0], count), dtype=torch.int32)
-    native.call(
+    boxes = torch.empty((maps.shape[0], count, 4), dtype=torch.int32, device=maps.device)
+    areas = torch.empty((maps.shape[0], count), dtype=torch.int32, device=maps.device)
+    run(
         "component_boxes",
         maps.data_ptr(),
         thresholds.data_ptr(),
         boxes.data_ptr(),
         areas.data_ptr(),
-        0,
-        0,
+        scratch,
+        blocks,
         stride,
         *maps.shape,
         count,

@@ -23,6 +23,7 @@ def _load() -> tuple[Any, str | None]:
 library, missing = _load()  # missing: why there is no library
 
 
+SCRATCH = 2**28  # bytes of device memory that a CUDA kernel's blocks share, unless one alone needs more
 EMULATED = os.environ.get("FASTCAM_EMULATE") == "1"  # CUDA kernels then run on CPU tensors too, slowly, for tests
 
 
@@ -37,6 +38,12 @@ def launch(device: torch.device, name: str, *args: Any) -> None:
         getattr(library.cuda, name)(*args, torch.cuda.current_stream(device).cuda_stream)
     else:
         getattr(library.emulated, name)(*args, 0)
+
+
+def blocks(device: torch.device, tasks: int, scratch: int) -> int:
+    """How many blocks of a CUDA kernel share `tasks`, each with `scratch` bytes of its own: SCRATCH at most in all."""
+    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+    return max(1, min(tasks, 2 * processors, SCRATCH // scratch))
 
 
 def no_cuda() -> str | None:

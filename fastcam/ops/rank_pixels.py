@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -39,9 +42,22 @@ def _needs(maps: Tensor) -> str | None:
     return "float64 is sorted by the reference" if maps.dtype == torch.float64 else None
 
 
+@rank_pixels.twin("cuda", needs=_needs)
+def _cuda(maps: Tensor) -> Tensor:
+    pixels = maps.shape[1] * maps.shape[2]
+    blocks = native.blocks(maps.device, len(maps), 16 * pixels)
+    scratch = torch.empty((blocks, 2, pixels), dtype=torch.int64, device=maps.device)
+    return _compiled(partial(native.launch, maps.device), scratch.data_ptr(), blocks, maps)
+
+
 @rank_pixels.twin("cpu", needs=_needs)
 def _cpu(maps: Tensor) -> Tensor:
+    return _compiled(native.call, 0, 0, maps)
+
+
+def _compiled(run: Callable[..., None], scratch: int, blocks: int, maps: Tensor) -> Tensor:
     maps = maps.to(torch.float32).contiguous()  # exact: no two 16-bit values become equal
     ranks = torch.empty(maps.shape, dtype=torch.int32, device=maps.device)
-    native.call("rank_pixels", maps.data_ptr(), ranks.data_ptr(), 0, 0, len(maps), maps.shape[1] * maps.shape[2])
+    pixels = maps.shape[1] * maps.shape[2]
+    run("rank_pixels", maps.data_ptr(), ranks.data_ptr(), scratch, blocks, len(maps), pixels)
     return ranks
