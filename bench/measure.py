@@ -46,7 +46,7 @@ class Bench:
 
     def rows(self, work: Work) -> list[Row]:
         """The floor's row, fastcam's, and one of each peer."""
-        asked = subject(work.network, work.layer, work.batch, self.device, self.weights)
+        asked = subject(work.network, work.layer, work.batch, self.device, self.weights, work.side)
         one = _One(self, work, asked)
         measured = {"forward": one.in_turns, "rescale": one.in_turns, "cold": one.cold}.get(work.floor, one.long)()
         return stamped(measured, self.about)
@@ -63,6 +63,8 @@ class _One:
         self.classes: list[int] = self.bare().argmax(1).tolist()
         self.target = torch.tensor(self.classes, device=self.subject.images.device)
         engine: dict[str, Any] = {"runtime": self.work.runtime, "precision": self.work.precision}
+        if self.work.samples > 1:
+            engine["samples"] = self.work.samples
         self.cam = CAM(self.subject.model, self.work.method, self.subject.layer, **engine)
         self.base = peak(self.bare)
 
@@ -113,7 +115,7 @@ class _One:
         if self.work.floor == "masks":
             work = self.work
             rate = floors.images_rate(self.subject, batches, work.runtime, work.precision)
-            count = floors.masks(self.subject)
+            count = floors.masks(self.subject) * work.samples
             if work.runtime != "torch":
                 self.explain()  # exports the network, once for its life
         else:
@@ -148,7 +150,7 @@ class _One:
 
     def _peers(self) -> tuple[list[Peer], list[Peer]]:
         """Those to run as they are, and those to extrapolate."""
-        found = list(peers(self.work.method, self.subject, self.classes))
+        found = list(peers(self.work.method, self.subject, self.classes, self.work.samples))
         short = [peer for peer in found if self.bench.quick and peer.part is not None]
         return [peer for peer in found if peer not in short], short
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 import fastcam
 from fastcam import image
@@ -29,7 +30,7 @@ class Subject:
     Attributes:
         name: of the network.
         model: in evaluation mode.
-        images: (B, 3, 224, 224)
+        images: (B, 3, H, W), 224 x 224 where nothing else is asked for.
         layer: dotted name.
         weights: "real" or "random".
     """
@@ -45,7 +46,9 @@ class Subject:
         return self.model.get_submodule(self.layer)
 
 
-def subject(name: str, layer: str | None, batch: int, device: str, weights: Path | None = None) -> Subject:
+def subject(
+    name: str, layer: str | None, batch: int, device: str, weights: Path | None = None, side: int | None = None
+) -> Subject:
     """A network on a device with a batch of the bundled pictures, seen at a layer; None is the last spatial map.
 
     Args:
@@ -55,10 +58,13 @@ def subject(name: str, layer: str | None, batch: int, device: str, weights: Path
         device: such as "cpu".
         weights: a folder with a `load_weights.py` that has `load(name)`; where it has no weights for this
             network, and without a folder, weights are random.
+        side: of the images, in pixels; None is 224.
     """
     model, preprocess, real = network(name, weights)
     pictures = [image.preprocess(image.read(path), preprocess)[0] for path in PICTURES]
     images = torch.stack([pictures[i % len(pictures)] for i in range(batch)]).to(device)
+    if side is not None:
+        images = interpolate(images, (side, side), mode="bicubic")
     model = model.to(device)
     found = layer or next(info.name for info in list_layers(model, images[:1]) if info.default)
     return Subject(name, model, images, found, "real" if real else "random")

@@ -11,6 +11,7 @@ import importlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,8 +36,13 @@ TORCHCAM = {
     "xgradcam": "XGradCAM",
     "layercam": "LayerCAM",
     "scorecam": "ScoreCAM",
+    "sscam": "SSCAM",
+    "iscam": "ISCAM",
 }
-BATCH = {"pytorch-grad-cam": {"scorecam": 16, "ablationcam": 32}, "torchcam": {"scorecam": 32}}
+BATCH = {
+    "pytorch-grad-cam": {"scorecam": 16, "ablationcam": 32},
+    "torchcam": dict.fromkeys(("scorecam", "sscam", "iscam"), 32),
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ def missing() -> list[str]:
     return found
 
 
-def peers(method: str, subject: Subject, classes: list[int]) -> Iterator[Peer]:
-    """Each installed library that has the method, ready to run."""
-    makers = {"pytorch-grad-cam": _grad_cam, "torchcam": _torchcam, "captum": _captum}
+def peers(method: str, subject: Subject, classes: list[int], samples: int = 1) -> Iterator[Peer]:
+    """Each installed library that has the method, ready to run; with so many samples of each mask, where it samples."""
+    makers = {"pytorch-grad-cam": _grad_cam, "torchcam": partial(_torchcam, samples=samples), "captum": _captum}
     absent = missing()
     for who, make in makers.items():
         peer = None if who in absent else make(method, copy.deepcopy(subject.model), subject, classes)
@@ -105,12 +111,16 @@ def _grad_cam(method: str, model: torch.nn.Module, subject: Subject, classes: li
     return Peer("pytorch-grad-cam", run, part, activations(subject).shape[1], step)
 
 
-def _torchcam(method: str, model: torch.nn.Module, subject: Subject, classes: list[int]) -> Peer | None:
+def _torchcam(
+    method: str, model: torch.nn.Module, subject: Subject, classes: list[int], samples: int = 1
+) -> Peer | None:
     if method not in TORCHCAM:
         return None
     library: Any = importlib.import_module("torchcam.methods")
-    extractor = getattr(library, TORCHCAM[method])(model, subject.layer, input_shape=tuple(subject.images.shape[1:]))
-    gradients = method not in {"cam", "scorecam"}
+    options: dict[str, Any] = {"num_samples": samples} if method in {"sscam", "iscam"} else {}
+    size = tuple(subject.images.shape[1:])
+    extractor = getattr(library, TORCHCAM[method])(model, subject.layer, input_shape=size, **options)
+    gradients = method not in {"cam", "scorecam", "sscam", "iscam"}
 
     def run() -> Tensor:
         with contextlib.nullcontext() if gradients else torch.inference_mode():

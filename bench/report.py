@@ -81,7 +81,9 @@ def lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 def text(groups: Sequence[Sequence[Row]]) -> str:
     """The table of a run, its floors and its footnotes."""
     shown = table(HEADER, [line for rows in groups for line in lines(rows)])
-    floors = sorted({f"{row.id} {row.what}: {row.floor}" for rows in groups for row in rows if row.id in {"T3", "T4"}})
+    floors = sorted(
+        {f"{row.id} {row.what}: {row.floor}" for rows in groups for row in rows if row.id in {"T3", "T4", "T5"}}
+    )
     stars = sorted({f"{row.who}, {row.what}: {row.note}" for rows in groups for row in rows if not row.rounds})
     return "\n".join([shown, *[f"floor of {line}" for line in floors], *[f"* {line}" for line in stars]])
 

@@ -18,7 +18,7 @@ class Work:
     """One line of the targets.
 
     Attributes:
-        id: T1 to T4.
+        id: T1 to T5.
         method: its name.
         network: see `models.subject`.
         layer: dotted name, None for the last spatial map.
@@ -31,6 +31,8 @@ class Work:
         runtime: of masked forwards.
         precision: likewise.
         suite: whose list it is on.
+        samples: of each mask, for methods that take several.
+        side: of the images in pixels, where it is not the network's own.
     """
 
     id: str
@@ -46,14 +48,18 @@ class Work:
     runtime: str = "torch"
     precision: str = "float32"
     suite: str = "peers"
+    samples: int = 1
+    side: int | None = None
 
     @property
     def what(self) -> str:
         layer = f" {self.layer}" if self.layer else ""
+        samples = f", {self.samples} samples" if self.samples > 1 else ""
+        side = f", {self.side} x {self.side}" if self.side else ""
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         cold = ", new object and first call" if self.floor == "cold" else ""
         engine = f", {self.runtime} {self.precision}" if self.suite == "engines" else ""
-        return f"{self.method}, {self.network}{layer}{batch}{cold}{engine}"
+        return f"{self.method}, {self.network}{layer}{batch}{samples}{side}{cold}{engine}"
 
 
 def works() -> Iterator[Work]:
@@ -76,6 +82,10 @@ def works() -> Iterator[Work]:
             yield Work("T3", method, network, layer, floor=floor, limit=1.1, quick=quick)
     yield Work("T4", "scorecam", LITE0, floor="masks", peak_limit=SCORE_MEMORY, quick=True)
     yield Work("T4", "scorecam", "resnet50", floor="masks", peak_limit=SCORE_MEMORY)
+    for network, quick in ((LITE0, True), ("resnet50", False)):
+        yield Work("T4", "scorecam", network, floor="masks", peak_limit=SCORE_MEMORY, side=512, quick=quick)
+    for method in ("sscam", "iscam"):
+        yield Work("T5", method, LITE0, floor="masks", peak_limit=SCORE_MEMORY, samples=4, quick=True)
 
 
 def engines() -> Iterator[Work]:
