@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #define FASTCAM_DEVICE __device__
 
@@ -22,6 +23,12 @@ FASTCAM_DEVICE inline int32_t atomic_min(int32_t* at, int32_t v) { return atomic
 FASTCAM_DEVICE inline int32_t atomic_add(int32_t* at, int32_t v) { return atomicAdd(at, v); }
 // Reads what other threads of the block may be writing.
 FASTCAM_DEVICE inline int32_t peek(const int32_t* at) { return *const_cast<const volatile int32_t*>(at); }
+
+// What lies at an address as a T, which the address must be aligned for.
+template <class T>
+FASTCAM_DEVICE T& at(std::conditional_t<std::is_const_v<T>, const void*, void*> address) {
+  return *static_cast<T*>(address);
+}
 
 FASTCAM_DEVICE inline int width_of(uint32_t bits) { return 32 - __clz(int(bits)); }  // up to the highest one
 FASTCAM_DEVICE inline int trailing_ones(uint32_t bits) { return __popc(bits & ~(bits + 1)); }

@@ -3,6 +3,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
+#include <thread>
+#include <type_traits>
 #include <vector>
 #ifdef _OPENMP
 #include <omp.h>
@@ -17,6 +20,7 @@ extern Order order;
 
 #if defined(__GNUC__)
 inline int32_t atomic_min(int32_t* at, int32_t v) {
+  if (order == Order::threads) std::this_thread::yield();  // so that others come between what was read and this
   int32_t old = __atomic_load_n(at, __ATOMIC_RELAXED);
   while (v < old && !__atomic_compare_exchange_n(at, &old, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
   return old;
@@ -32,6 +36,12 @@ inline int32_t atomic_min(int32_t* at, int32_t v) {
 inline int32_t atomic_add(int32_t* at, int32_t v) { return (*at += v) - v; }
 inline int32_t peek(const int32_t* at) { return *at; }
 #endif
+
+template <class T>
+T& at(std::conditional_t<std::is_const_v<T>, const void*, void*> address) {
+  if (reinterpret_cast<uintptr_t>(address) % alignof(T)) throw std::runtime_error("misaligned address");
+  return *static_cast<T*>(address);
+}
 
 inline int width_of(uint32_t bits) {
   int width = 0;

@@ -186,36 +186,40 @@ struct MaskTiles {
     const int64_t plane = s.H * tiles.row, size = tiles.planes * plane;
     block.each(rows * vectors, [&](int i) {
       const int r = i / vectors, j = i % vectors;
-      const Spot at = lines[r];
+      const Spot spot = lines[r];
       float values[together][V];
       for (int k = 0; k < together; ++k) {
         if (k >= count) break;
         const float* rows_of_mask = table + k * tiles.lines * tiles.stride;
         float low[V], high[V];
-        load(rows_of_mask + at.low * tiles.stride, j, low);
-        load(rows_of_mask + at.high * tiles.stride, j, high);
-        for (int v = 0; v < V; ++v) values[k][v] = lerp(low[v], high[v], at.t);
+        load_stretched(rows_of_mask + spot.low * tiles.stride, j, low);
+        load_stretched(rows_of_mask + spot.high * tiles.stride, j, high);
+        for (int v = 0; v < V; ++v) values[k][v] = lerp(low[v], high[v], spot.t);
       }
       int64_t place = int64_t{top + r} * tiles.row + left + j * V;
       for (int c = 0; c < tiles.planes; ++c, place += plane) {
         float image[V];
-        const auto* from = reinterpret_cast<const Vector<float, part>*>(s.images + b * size + place);
-        for (int v = 0; v < V; ++v) image[v] = from[v / part].values[v % part];
+        load(s.images + b * size + place, part, image);
         for (int k = 0; k < together; ++k) {
           if (k >= count) break;
           Vector<T, V> out;
           for (int v = 0; v < V; ++v) store(image[v] * values[k][v], out.values[v]);
-          *reinterpret_cast<Vector<T, V>*>(static_cast<T*>(s.out) + (first + k) * size + place) = out;
+          at<Vector<T, V>>(static_cast<T*>(s.out) + (first + k) * size + place) = out;
         }
       }
     });
   }
 
   // Vector j of a stretched row.
-  FASTCAM_DEVICE void load(const float* row, int j, float* out) const {
+  FASTCAM_DEVICE void load_stretched(const float* row, int j, float* out) const {
+    load(row + place(j * V), place(4) - place(0), out);
+  }
+
+  // V values in parts that begin `step` apart.
+  FASTCAM_DEVICE static void load(const float* from, int step, float* out) {
     for (int v = 0; v < V; v += part) {
-      const auto from = *reinterpret_cast<const Vector<float, part>*>(row + place(j * V + v));
-      for (int i = 0; i < part; ++i) out[v + i] = from.values[i];
+      const Vector<float, part> loaded = at<const Vector<float, part>>(from + v / part * step);
+      for (int i = 0; i < part; ++i) out[v + i] = loaded.values[i];
     }
   }
 };
