@@ -81,7 +81,11 @@ def network(name: str, weights: Path | None) -> tuple[nn.Module, Preprocess, boo
     if real is not None:
         return real, preprocess, True
     torch.manual_seed(0)
-    return torchvision.models.get_model(name, weights=None).eval(), preprocess, False
+    model = torchvision.models.get_model(name, weights=None).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not bool(module.weight.any()):  # a ViT's head starts at zero
+            nn.init.normal_(module.weight, std=0.02)
+    return model, preprocess, False
 
 
 def from_folder(name: str, folder: Path) -> nn.Module | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bench.floors import activations
 from bench.models import Subject
+from fastcam.model.tokens import Layout, find_layout
 
 MODULES = {"pytorch-grad-cam": "pytorch_grad_cam", "torchcam": "torchcam.methods", "captum": "captum.attr"}
 GRAD_CAM = {
@@ -90,8 +91,9 @@ def _grad_cam(method: str, model: torch.nn.Module, subject: Subject, classes: li
         return None
     library: Any = importlib.import_module("pytorch_grad_cam")
     targets: Any = importlib.import_module("pytorch_grad_cam.utils.model_targets")
-    layer = model.get_submodule(subject.layer)
-    cam = getattr(library, GRAD_CAM[method])(model, [layer])
+    layer, layout = model.get_submodule(subject.layer), _layout(subject)
+    reshape = {} if layout.kind == "maps" else {"reshape_transform": layout.maps}
+    cam = getattr(library, GRAD_CAM[method])(model, [layer], **reshape)
     wanted, images = [targets.ClassifierOutputTarget(c) for c in classes], subject.images
 
     def run() -> Tensor:
@@ -114,7 +116,7 @@ def _grad_cam(method: str, model: torch.nn.Module, subject: Subject, classes: li
 def _torchcam(
     method: str, model: torch.nn.Module, subject: Subject, classes: list[int], samples: int = 1
 ) -> Peer | None:
-    if method not in TORCHCAM:
+    if method not in TORCHCAM or _layout(subject).kind != "maps":
         return None
     library: Any = importlib.import_module("torchcam.methods")
     options: dict[str, Any] = {"num_samples": samples} if method in {"sscam", "iscam"} else {}
@@ -141,7 +143,7 @@ def _torchcam(
 
 
 def _captum(method: str, model: torch.nn.Module, subject: Subject, classes: list[int]) -> Peer | None:
-    if method != "gradcam":
+    if method != "gradcam" or _layout(subject).kind != "maps":
         return None
     library: Any = importlib.import_module("captum.attr")
     attribution = library.LayerGradCam(model, model.get_submodule(subject.layer))
@@ -150,6 +152,13 @@ def _captum(method: str, model: torch.nn.Module, subject: Subject, classes: list
         return attribution.attribute(subject.images, target=classes)[:, 0].detach()
 
     return Peer("captum", run)
+
+
+def _layout(subject: Subject) -> Layout:
+    """How the layer's positions lie; only pytorch-grad-cam can be told of tokens."""
+    found = find_layout(tuple(activations(subject).shape), tuple(subject.images.shape[-2:]))
+    assert found is not None
+    return found
 
 
 @contextlib.contextmanager
