@@ -57,6 +57,42 @@ def test_bits_are_the_cpu_twins_in_every_order_of_threads(op, name, order, dtype
     same_bits(run("cuda", op, CASES[op][name](dtype), order), expected)
 
 
+def test_what_is_missing_is_said_with_its_mend(monkeypatch):
+    monkeypatch.setitem(IMITATED, "cuda", False)
+    monkeypatch.setattr(native, "EMULATED", False)
+    arguments = masked()
+    for built, expected in ((True, "there is no CUDA device"), (False, "built without CUDA: nvcc was not found")):
+        monkeypatch.setattr(native, "build_info", lambda built=built: {"cuda": built})
+        reason = ops.mask_images.why_not("cuda", **arguments)
+        assert reason.startswith(expected)
+        assert built or "pip install" in reason
+        with ops.use("cuda"), pytest.raises(RuntimeError) as error:
+            ops.mask_images(**arguments)
+        assert str(error.value) == f"mask_images cannot run on backend cuda: {reason}"
+        rows = [r for r in ops.support() if r["backend"] == "cuda" and r["op"] in TWINS]
+        assert {r["reason"] for r in rows} == {reason}
+    assert ops.mask_images(**arguments)[0].shape[0] == 5  # on another twin
+
+
+def test_it_is_never_chosen_for_tensors_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(native, "launch", lambda *_: pytest.fail("emulated"))
+    assert ops.mask_images.why_not("cuda", **masked()) is None
+    ops.mask_images(**masked())
+    ops.rank_pixels(torch.rand(1, 3, 3))
+    ops.component_boxes(torch.rand(1, 3, 3), [0.5])
+
+
+def test_a_failed_launch_names_the_op():
+    """Without a driver every launch fails; nothing is read."""
+    numbers = {"mask_images": [1] * 13 + [False, 0, False, 0], "rank_pixels": [1] * 6 + [0]}
+    for op, values in numbers.items():
+        if native.build_info()["cuda"]:
+            with pytest.raises(RuntimeError, match=f"^{op}: .*CUDA"):
+                getattr(native.library.cuda, op)(*values)
+        else:
+            assert not hasattr(native.library.cuda, op)
+
+
 def masked(batch=1, channels=5, cells=(7, 7), colors=3, size=(21, 34), dtype=torch.float32, last=False, **options):
     a, x = normal((batch, channels, *cells), dtype, "cpu"), normal((batch, colors, *size), dtype, "cpu", 1)
     if last:

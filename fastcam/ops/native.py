@@ -51,7 +51,8 @@ def no_cuda() -> str | None:
     if missing or EMULATED or build_info()["cuda"]:
         return missing
     return (
-        "built without CUDA: nvcc was not found when fastcam was built; install the CUDA toolkit and build again: "
+        "built without CUDA: nvcc was not found when fastcam was built; install the CUDA toolkit, or "
+        "pip install 'cuda-toolkit[nvcc,cccl]' and set CUDACXX to its nvcc, then build again: "
         "pip install --force-reinstall --no-deps --no-cache-dir --no-binary fastcam fastcam"
     )
 
