@@ -32,7 +32,7 @@ run() {
   done
   # What cannot be imported here is reported, and the rest runs.
   step tests 150 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --device "$device" \
-    tests/test_ops.py tests/test_methods.py tests/test_model.py tests/test_properties.py tests/test_evaluation.py
+    tests/test_gpu.py tests/test_ops.py tests/test_components.py tests/test_perturb.py tests/test_streams.py
   step ops 80 "$python" -m bench ops --quick --device "$device" --save gpu-ops
   step peers 110 "$python" -m bench peers --quick --device "$device" --save gpu-peers
   # T6 and T9 are of the CPU.
