@@ -187,7 +187,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &build_info);
   m.def("use_isa", &use_isa);
   bind(m, kernels);
-  bind(m.def_submodule("cuda"), cuda_kernels);
+  py::module_ cuda = m.def_submodule("cuda");
+  bind(cuda, cuda_kernels);
+  cuda.def("refusal", &cuda_refusal);
   py::module_ emulated = m.def_submodule("emulated");
   bind(emulated, emulated_kernels);
   emulated.def("set_order", &set_order);

@@ -67,6 +67,10 @@ const Kernels& cuda_kernels() {
 #endif
 }
 
+#ifndef FASTCAM_HAS_CUDA
+std::string cuda_refusal() { return "built without CUDA"; }
+#endif
+
 const Kernels& emulated_kernels() { return emulated::table; }
 
 const char* isa() { return current->name; }

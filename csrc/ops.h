@@ -4,6 +4,7 @@
 // The CUDA kernels are compiled into fastcam::cuda and, in plain C++, into fastcam::emulated, where tests run them.
 #pragma once
 #include <cstdint>
+#include <string>
 
 namespace fastcam {
 
@@ -183,6 +184,7 @@ struct Kernels {
 const Kernels& kernels();
 const Kernels& cuda_kernels();  // none without nvcc
 const Kernels& emulated_kernels();
+std::string cuda_refusal();  // why the CUDA kernels do not run on the current GPU, or nothing
 
 const char* isa();               // name of the instruction set in use
 bool use_isa(const char* name);  // false if this build or this CPU lacks it

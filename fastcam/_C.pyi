@@ -6,7 +6,7 @@
 from types import ModuleType
 from typing import TypedDict
 
-cuda: ModuleType  # the kernels for a GPU, by the same names and arguments; empty without nvcc
+cuda: ModuleType  # the kernels for a GPU, by the same names and arguments; without nvcc only refusal() -> str
 emulated: ModuleType  # the same on CPU memory, for tests, and set_order(order: int) of their threads
 
 class BuildInfo(TypedDict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_what_is_missing_is_said_with_its_mend(monkeypatch):
     monkeypatch.setattr(native, "EMULATED", False)
     arguments = masked()
     for built, expected in ((True, "there is no CUDA device"), (False, "built without CUDA: nvcc was not found")):
-        monkeypatch.setattr(native, "build_info", lambda built=built: {"cuda": built})
+        monkeypatch.setattr(native, "CUDA", built)
         reason = ops.mask_images.why_not("cuda", **arguments)
         assert reason.startswith(expected)
         assert built or "pip install" in reason
@@ -72,6 +73,19 @@ def test_what_is_missing_is_said_with_its_mend(monkeypatch):
         rows = [r for r in ops.support() if r["backend"] == "cuda" and r["op"] in TWINS]
         assert {r["reason"] for r in rows} == {reason}
     assert ops.mask_images(**arguments)[0].shape[0] == 5  # on another twin
+
+
+def test_a_gpu_that_the_build_does_not_know_is_named(monkeypatch):
+    said = "no kernel image is available for execution on the device"
+    monkeypatch.setattr(native, "library", SimpleNamespace(cuda=SimpleNamespace(refusal=lambda: said)))
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    reason = native._refusal.__wrapped__(0)
+    assert "Tesla T4: no kernel image" in reason
+    assert "FASTCAM_CUDA_ARCHITECTURES=75 pip install" in reason
+    monkeypatch.undo()
+    assert native.library.cuda.refusal()  # there is no driver, or no CUDA in the build
 
 
 def test_it_is_never_chosen_for_tensors_on_a_cpu(monkeypatch):

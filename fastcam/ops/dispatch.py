@@ -71,14 +71,14 @@ class Op(Generic[P, R]):
     def _refusal(self, backend: str, args: tuple[Any, ...]) -> str | None:
         if backend == "reference":
             return None
+        if torch.compiler.is_compiling():
+            return "torch.compile traces the reference"
         reason = self.absent(backend)
         if reason is not None:
             return reason
         device = args[0].device.type
-        if device != DEVICES[backend] and not IMITATED.get(backend):
+        if device != DEVICES[backend] and not IMITATED.get(backend, False):
             return f"tensors are on {device}, {backend} runs on {DEVICES[backend]}"
-        if torch.compiler.is_compiling():
-            return "torch.compile traces the reference"
         if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
             return "only the reference is differentiable"
         return self.twins[backend][1](*args)
@@ -93,9 +93,9 @@ class Op(Generic[P, R]):
             return "Triton is not installed"
         if backend == "cpu" and native.missing:
             return native.missing
-        if backend == "cuda" and native.no_cuda():
+        if backend == "cuda":
             return native.no_cuda()
-        if DEVICES[backend] == "cuda" and not IMITATED.get(backend) and not torch.cuda.is_available():
+        if DEVICES[backend] == "cuda" and not IMITATED[backend] and not torch.cuda.is_available():
             return "there is no CUDA device"
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +22,10 @@ def _load() -> tuple[Any, str | None]:
 
 
 library, missing = _load()  # missing: why there is no library
+CUDA = not missing and library.build_info()["cuda"]
 
 
+REBUILD = "pip install --force-reinstall --no-deps --no-cache-dir --no-binary fastcam fastcam"
 SCRATCH = 2**28  # bytes of device memory that a CUDA kernel's blocks share, unless one alone needs more
 EMULATED = os.environ.get("FASTCAM_EMULATE") == "1"  # CUDA kernels then run on CPU tensors too, slowly, for tests
 
@@ -47,13 +50,29 @@ def blocks(device: torch.device, tasks: int, scratch: int) -> int:
 
 
 def no_cuda() -> str | None:
-    """Why the library has no kernels for a GPU, and how to get them; None where it has."""
-    if missing or EMULATED or build_info()["cuda"]:
+    """Why no CUDA kernel can run here, and what mends it; None where they can."""
+    if missing or EMULATED:
         return missing
+    if not CUDA:
+        return (
+            "built without CUDA: nvcc was not found when fastcam was built; install the CUDA toolkit, or "
+            f"pip install 'cuda-toolkit[nvcc,cccl]' and set CUDACXX to its nvcc, then build again: {REBUILD}"
+        )
+    if not torch.cuda.is_available():
+        return "there is no CUDA device"
+    return _refusal(torch.cuda.current_device())
+
+
+@functools.cache
+def _refusal(index: int) -> str | None:
+    with torch.cuda.device(index):
+        said = library.cuda.refusal()
+        name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    if not said:
+        return None
     return (
-        "built without CUDA: nvcc was not found when fastcam was built; install the CUDA toolkit, or "
-        "pip install 'cuda-toolkit[nvcc,cccl]' and set CUDACXX to its nvcc, then build again: "
-        "pip install --force-reinstall --no-deps --no-cache-dir --no-binary fastcam fastcam"
+        f"the CUDA kernels of this build do not run on {name}: {said}; build again: "
+        f"SKBUILD_CMAKE_DEFINE=FASTCAM_CUDA_ARCHITECTURES={major}{minor} {REBUILD}"
     )
 
 
