@@ -1,4 +1,7 @@
-"""The CUDA kernels on CPU tensors: their own branches, the order of their threads, what a missing GPU says."""
+"""The CUDA kernels against the CPU twins, bit for bit: their own branches, the order of their threads, what is missing.
+
+They run emulated on CPU tensors, and on a GPU with --device cuda.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,25 @@ TWINS = [op for op in OPS if "cuda" in OPS[op].twins]
 GRID = [(op, name) for op in TWINS for name in CASES[op]]
 ORDERS = {"rising": 0, "falling": 1, "mixed": 2, "threads": 3}  # Order in csrc/cuda/emulated_block.h
 
-pytestmark = pytest.mark.skipif(not IMITATED["cuda"], reason="a GPU runs them in tests/test_ops.py")
+
+@pytest.fixture(autouse=True)
+def where(device):
+    """Where the CUDA kernels run."""
+    if device.type == "cpu" and not IMITATED["cuda"]:
+        pytest.skip("there is a GPU: run them on it with --device cuda")
+    return device
 
 
-@contextlib.contextmanager
-def ordered(order):
+def run(backend, op, arguments, device="cpu", order="rising"):
+    """Results on the CPU; `order` is that of emulated threads."""
+    placed = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
     native.library.emulated.set_order(ORDERS[order])
     try:
-        yield
+        with ops.use(backend):
+            result = OPS[op](**placed)
     finally:
         native.library.emulated.set_order(0)
-
-
-def run(backend, op, arguments, order="rising"):
-    with ops.use(backend), ordered(order):
-        result = OPS[op](**arguments)
-    return [t.clone() for t in (result if isinstance(result, tuple) else (result,))]
+    return [t.cpu().clone() for t in (result if isinstance(result, tuple) else (result,))]
 
 
 def same_bits(results, expected):
@@ -52,17 +58,21 @@ def test_they_are_the_ones_that_are_written():
 
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize(("op", "name"), GRID, ids=[f"{op}-{name}" for op, name in GRID])
-def test_bits_are_the_cpu_twins_in_every_order_of_threads(op, name, order, dtype):
+def test_bits_are_the_cpu_twins_in_every_order_of_threads(op, name, order, dtype, device):
     """A missing barrier, or a race, would show in one of them."""
     expected = run("cpu", op, CASES[op][name](dtype))
-    same_bits(run("cuda", op, CASES[op][name](dtype), order), expected)
+    same_bits(run("cuda", op, CASES[op][name](dtype), device, order), expected)
 
 
 def test_what_is_missing_is_said_with_its_mend(monkeypatch):
     monkeypatch.setitem(IMITATED, "cuda", False)
     monkeypatch.setattr(native, "EMULATED", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments = masked()
-    for built, expected in ((True, "there is no CUDA device"), (False, "built without CUDA: nvcc was not found")):
+    for built, expected in (
+        (True, "there is no CUDA device"),
+        (False, "built without CUDA: nvcc 12 or later was not found"),
+    ):
         monkeypatch.setattr(native, "CUDA", built)
         reason = ops.mask_images.why_not("cuda", **arguments)
         assert reason.startswith(expected)
@@ -84,20 +94,19 @@ def test_a_gpu_that_the_build_does_not_know_is_named(monkeypatch):
     reason = native._refusal.__wrapped__(0)
     assert "Tesla T4: no kernel image" in reason
     assert "FASTCAM_CUDA_ARCHITECTURES=75 pip install" in reason
-    monkeypatch.undo()
-    assert native.library.cuda.refusal()  # there is no driver, or no CUDA in the build
 
 
 def test_it_is_never_chosen_for_tensors_on_a_cpu(monkeypatch):
     monkeypatch.setattr(native, "launch", lambda *_: pytest.fail("emulated"))
-    assert ops.mask_images.why_not("cuda", **masked()) is None
     ops.mask_images(**masked())
     ops.rank_pixels(torch.rand(1, 3, 3))
     ops.component_boxes(torch.rand(1, 3, 3), [0.5])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="launches succeed on a GPU")
 def test_a_failed_launch_names_the_op():
     """Without a driver every launch fails; nothing is read."""
+    assert native.library.cuda.refusal()
     numbers = {"mask_images": [1] * 13 + [False, 0, False, 0], "rank_pixels": [1] * 6 + [0]}
     for op, values in numbers.items():
         if native.build_info()["cuda"]:
@@ -105,6 +114,24 @@ def test_a_failed_launch_names_the_op():
                 getattr(native.library.cuda, op)(*values)
         else:
             assert not hasattr(native.library.cuda, op)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("op", TWINS)
+def test_a_cuda_graph_replays_it(op):
+    first, second = (CASES[op][name](torch.float32, "cuda") for name in ("plain", "negative"))
+    with ops.use("cuda"):
+        OPS[op](**first)
+        expected = OPS[op](**second)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = OPS[op](**first)
+        for name, value in second.items():
+            if isinstance(value, torch.Tensor):
+                first[name].copy_(value)
+        graph.replay()
+    for got, want in zip(*(r if isinstance(r, tuple) else (r,) for r in (result, expected)), strict=True):
+        assert torch.equal(got, want)
 
 
 def masked(batch=1, channels=5, cells=(7, 7), colors=3, size=(21, 34), dtype=torch.float32, last=False, **options):
@@ -135,24 +162,25 @@ def masked(batch=1, channels=5, cells=(7, 7), colors=3, size=(21, 34), dtype=tor
     ],
     ids=str,
 )
-def test_masks_of_every_shape(sizes, last, normalize, dtype):
+def test_masks_of_every_shape(sizes, last, normalize, dtype, device):
     arguments = masked(dtype=dtype, last=last, normalize=normalize, **sizes)
-    same_bits(run("cuda", "mask_images", arguments, "mixed"), run("cpu", "mask_images", arguments))
+    same_bits(run("cuda", "mask_images", arguments, device, "mixed"), run("cpu", "mask_images", arguments))
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize("offset", [1, 2, 4, 8])
-def test_masks_where_tensors_begin_between_vectors(offset, last, dtype):
+def test_masks_where_tensors_begin_between_vectors(offset, last, dtype, device):
     arguments = masked(size=(16, 16), dtype=dtype, last=last)
     expected = run("cpu", "mask_images", arguments)
+    arguments = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
     axes = (5, 16, 16, 3) if last else (5, 3, 16, 16)
-    out = torch.empty(5 * 3 * 256 + offset, dtype=dtype)[offset:].view(axes)
+    out = torch.empty(5 * 3 * 256 + offset, dtype=dtype, device=device)[offset:].view(axes)
     arguments["out"] = out.permute(0, 3, 1, 2) if last else out
-    same_bits(run("cuda", "mask_images", arguments), expected)
+    same_bits(run("cuda", "mask_images", arguments, device), expected)
     del arguments["out"]
-    x = torch.empty(3 * 256 + offset, dtype=dtype)[offset:].view(1, 3, 16, 16).copy_(arguments["images"])
-    arguments["images"] = x
-    same_bits(run("cuda", "mask_images", arguments), run("cpu", "mask_images", arguments))
+    x = torch.empty(3 * 256 + offset, dtype=dtype, device=device)
+    x = x.as_strided((1, 3, 16, 16), arguments["images"].stride(), offset).copy_(arguments["images"])
+    same_bits(run("cuda", "mask_images", arguments | {"images": x}, device), expected)
 
 
 def tangled(name, h=70, w=67):
@@ -176,22 +204,23 @@ def tangled(name, h=70, w=67):
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("name", ["noise", "full", "checkers", "spiral", "between", "comb", "words", "thin", "wide"])
-def test_components_of_every_shape(name, connectivity, order):
+def test_components_of_every_shape(name, connectivity, order, device):
     """More tasks than blocks, so that scratch is used again."""
     maps = torch.stack([tangled(name), tangled(name).flip(0), tangled(name).flip(1)])
     arguments = {"maps": maps, "thresholds": [0.0, 0.3, 0.41, 0.5, 0.6, 1.0], "connectivity": connectivity}
     for relative in (True, False):
         arguments["relative"] = relative
-        same_bits(run("cuda", "component_boxes", arguments, order), run("cpu", "component_boxes", arguments))
+        expected = run("cpu", "component_boxes", arguments)
+        same_bits(run("cuda", "component_boxes", arguments, device, order), expected)
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize("name", ["noise", "checkers", "spiral", "thin", "wide"])
-def test_ranks_of_every_shape(name, order, dtype):
+def test_ranks_of_every_shape(name, order, dtype, device):
     """Every warp has a share, some end within it; a constant and a short map between others that are not."""
     m = tangled(name)
     maps = torch.stack([m, m - 0.5, torch.full_like(m, 0.5), m.round(decimals=1), -m, m * 1e-40]).to(dtype)
-    same_bits(run("cuda", "rank_pixels", {"maps": maps}, order), run("cpu", "rank_pixels", {"maps": maps}))
+    same_bits(run("cuda", "rank_pixels", {"maps": maps}, device, order), run("cpu", "rank_pixels", {"maps": maps}))
     for pixels in (1, 31, 32, 33, 1023, 1025):
         part = {"maps": maps.flatten(1)[:, None, :pixels]}
-        same_bits(run("cuda", "rank_pixels", part, order), run("cpu", "rank_pixels", part))
+        same_bits(run("cuda", "rank_pixels", part, device, order), run("cpu", "rank_pixels", part))

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -137,7 +138,9 @@ class Block {
 };
 
 template <class Body>
-void launch(const char*, int64_t blocks, int64_t shared, int64_t, const Body& body) {
+void launch(const char* op, int64_t blocks, int64_t shared, int64_t, const Body& body) {
+  // 48 KB less what reductions take.
+  if (shared > 47 * 1024) throw std::runtime_error(std::string(op) + ": more shared memory than every GPU has");
   std::vector<uint64_t> memory((shared + 15) / 16 * 2 + 1);
   unsigned char* begin = reinterpret_cast<unsigned char*>(memory.data());
   if (reinterpret_cast<uintptr_t>(begin) % 16) begin += 8;

@@ -55,8 +55,8 @@ def no_cuda() -> str | None:
         return missing
     if not CUDA:
         return (
-            "built without CUDA: nvcc was not found when fastcam was built; install the CUDA toolkit, or "
-            f"pip install 'cuda-toolkit[nvcc,cccl]' and set CUDACXX to its nvcc, then build again: {REBUILD}"
+            "built without CUDA: nvcc 12 or later was not found when fastcam was built; install the CUDA toolkit and "
+            f"build again: {REBUILD}"
         )
     if not torch.cuda.is_available():
         return "there is no CUDA device"
