@@ -17,7 +17,7 @@ class Row:
     """Who did what, how fast, on what.
 
     Attributes:
-        suite: "ops", "methods", "peers", "engines" or "metrics".
+        suite: "ops", "methods", "peers", "engines", "metrics" or "budget".
         id: of the target, T1 to T9, or "".
         what: the work.
         who: fastcam, a backend of an op, a peer, or "floor".
@@ -27,7 +27,7 @@ class Row:
         median: seconds.
         q25: lower quartile, seconds.
         q75: upper quartile, seconds.
-        rounds: how many; 0 where the time is extrapolated.
+        rounds: how many; 0 where the time is extrapolated, or none was taken.
         of_floor: time as a multiple of the floor's in the same rounds.
         floor: what the floor is, in words.
         limit: the target for `of_floor`.
@@ -35,10 +35,14 @@ class Row:
         bytes_per_s: memory traffic of an op.
         peak: bytes above those of the bare forward.
         peak_limit: the target for `peak`.
-        agreement: correlation of a peer's map with fastcam's, or the share of equal boxes.
+        agreement: correlation of a peer's map with fastcam's, or of a budget's with the full one; or the share of
+            equal boxes.
         difference: largest of a peer's values from fastcam's, in their own unit.
         forwards: images that went through the network, for each image explained.
         forwards_limit: the target for `forwards`, without any backward.
+        budget: of Score-CAM, or "all".
+        least: the smallest of the correlations whose mean `agreement` is.
+        adcc: of the data set's means, percent.
         version: of who.
         note: what a reader must know.
     """
@@ -65,6 +69,9 @@ class Row:
     difference: float | None = None
     forwards: float | None = None
     forwards_limit: float | None = None
+    budget: str = ""
+    least: float | None = None
+    adcc: float | None = None
     version: str = ""
     note: str = ""
     commit: str = ""

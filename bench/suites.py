@@ -41,6 +41,10 @@ def run(name: str, given: argparse.Namespace) -> list[Row]:
         from bench import metrics  # what it compares with takes a while to import
 
         return metrics.run(given)
+    if name == "budget":
+        from bench import budget
+
+        return budget.run(given)
     listed = {"peers": works, "engines": engines}.get(name)
     return beside_peers(listed(), given) if listed else micro(name, given)
 
