@@ -116,11 +116,12 @@ def _pays(network: Network, budget: Budget, rows: int) -> bool:
 
 def _folded(network: Network, budget: Budget, row: Tensor, expected: Callable[[], Any]) -> Engine | None:
     """The folded network, and with it or without as CUDA graphs where asked for; None where there is neither."""
-    folded, graphs = fold(network.model, row, HALF.get(network.precision)), budget.compile == "graphs"
+    graphs = budget.compile == "graphs"
     selector, alive = network.selector, weakref.ref(network.model)  # what is kept must not keep the model
-    if folded is not None:
-        engine = Engine(lambda rows: select(folded(rows), selector), copied_bytes(network.model), True)
-        with contextlib.suppress(RuntimeError):  # of a kernel that this build of torch does not have
+    with contextlib.suppress(RuntimeError):  # of a kernel that this torch or this CPU does not have
+        folded = fold(network.model, row, HALF.get(network.precision))
+        if folded is not None:
+            engine = Engine(lambda rows: select(folded(rows), selector), copied_bytes(network.model), True)
             if _same(engine.run(row), expected(), _tolerance(network, "torch")):
                 return Engine(Graphs(engine.run), engine.bytes_, True) if graphs else engine
     return Engine(Graphs(lambda rows: select(alive()(rows), selector))) if graphs else None  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import threading
 import warnings
 import weakref
 
@@ -173,6 +174,39 @@ def test_what_cannot_be_traced_or_gains_nothing_is_not_folded():
         net = Choosy().eval()
         maps = CAM(net, "scorecam", "net.0")(images(ROWS))
     assert torch.allclose(maps, CAM(net.net, "scorecam")(images(ROWS)), atol=1e-4)
+
+
+def test_float64_and_float16_models():
+    for dtype, near in ((torch.float64, 1e-6), (torch.float16, 1e-2)):
+        net, x = network().to(dtype), images(ROWS).to(dtype)
+        cam = CAM(net, "scorecam")
+        expected = CAM(network(), "scorecam")(images(ROWS))
+        assert (cam(x) - expected).abs().max() < near
+
+
+def test_other_threads_run_their_networks_while_one_is_traced():
+    other, x, found = networks.settle(ZOO["resnet18"](), 5), rows(), []
+
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):
+            def run():
+                with torch.no_grad():
+                    found.append((other(rows()), self.net(rows())))
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+            return self.net(x)
+
+    slow = Slow().eval()
+    with torch.inference_mode():
+        assert fold(slow, x[:1]) is not None
+        assert torch.allclose(found[0][0], other(x))
+        assert torch.allclose(found[0][1], slow.net(x))
 
 
 def folded_engine(cam):

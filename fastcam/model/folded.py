@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node, Tracer
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .onednn import BEHIND_ADDITION, NOTHING, Convolution, Unary, unary_of
+from .onednn import BEHIND_ADDITION, DTYPES, NOTHING, Convolution, Unary, unary_of
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
 
@@ -57,7 +59,24 @@ def copied_bytes(model: nn.Module) -> int:
 
 
 class _Tracer(Tracer):
-    """Stops at convolutions and batch norms also where a library derives its own from torch's."""
+    """Stops at convolutions and batch norms also where a library derives its own from torch's.
+
+    `torch.fx` traces by replacing what every module's call does, in all threads: those of others go on as usual.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._own:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._own:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or _is_identity(m)
@@ -138,6 +157,8 @@ class _Folding:
         for node in list(self.graph.nodes):
             conv = self._module(node)
             if not isinstance(conv, nn.Conv2d) or not _foldable(conv) or not _zero_padded(conv):
+                continue
+            if (self.dtype or conv.weight.dtype) not in DTYPES:
                 continue
             sum_, other = self._addition(node)
             end = sum_ or node

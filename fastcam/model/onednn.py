@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn import functional
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PACK_ROWS = 8  # weights are laid out for a batch; other batches run as well
 Unary = tuple[str, list[float], str]  # oneDNN's name of an activation, its numbers, its variant
 NOTHING: Unary = ("none", [], "")
