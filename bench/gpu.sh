@@ -31,10 +31,13 @@ run() {
     "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$module') is None)" || echo "left out: $module is missing"
   done
   # What cannot be imported here is reported, and the rest runs.
-  step tests 150 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --device "$device" \
-    tests/test_gpu.py tests/test_ops.py tests/test_components.py tests/test_perturb.py tests/test_streams.py
+  step tests 140 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --device "$device" \
+    tests/test_gpu.py tests/test_ops.py tests/test_cuda.py tests/test_components.py tests/test_perturb.py tests/test_streams.py
   step ops 80 "$python" -m bench ops --quick --device "$device" --save gpu-ops
-  step peers 110 "$python" -m bench peers --quick --device "$device" --save gpu-peers
+  for work in T1:30 T2:15 T3:15 T4:40 T5:20; do  # a file each: what is out of time takes nothing else with it
+    step "peers ${work%:*}" "${work#*:}" \
+      "$python" -m bench peers --quick --only "${work%:*}" --device "$device" --save "gpu-peers-${work%:*}"
+  done
   # T6 and T9 are of the CPU.
   step curves 50 "$python" -m bench metrics --quick --only T7 --device "$device" --save gpu-curves
   step sharing 30 "$python" -m bench metrics --quick --only T8 --device "$device" --save gpu-sharing

@@ -21,7 +21,9 @@ from .streams import Writer
 
 __all__ = ["Scorer", "Tally", "counting"]
 
-ROW_SLACK = 2.0  # workspaces, and freed blocks not reused yet, over the largest input and output of one module
+# Workspaces, and freed blocks not reused yet, over the largest input and output of one module. With 2,
+# EfficientNet-Lite0 grew by 341 MB under a budget of 256 where malloc keeps what is freed.
+ROW_SLACK = 3.0
 
 
 @dataclass
