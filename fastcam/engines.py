@@ -164,5 +164,13 @@ def _weights(model: nn.Module) -> tuple[Any, ...]:
     tensors = [*model.parameters(), *model.buffers()]
     return (
         tuple(map(id, model.modules())),
-        tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors),
+        tuple((_place(t), 0 if t.is_inference() else t._version, t.dtype) for t in tensors),
     )
+
+
+def _place(tensor: Tensor) -> int:
+    """Where a tensor's values lie; of a subclass that has none of its own, such as a quantized weight, which it is."""
+    try:
+        return tensor.data_ptr() or id(tensor)
+    except RuntimeError:
+        return id(tensor)

@@ -251,6 +251,33 @@ def test_changed_weights_are_seen():
     assert torch.allclose(after, fresh(x), atol=1e-6)
 
 
+class Wrapped(torch.Tensor):
+    """A weight without memory of its own, as quantized ones are."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        bare = torch.utils._pytree.tree_map(lambda t: t.inner if isinstance(t, cls) else t, (args, kwargs or {}))
+        result = function(*bare[0], **bare[1])
+        return cls(result) if function is torch.ops.aten.detach.default else result
+
+
+def test_weights_that_are_no_plain_tensors():
+    net, x = network(), images(ROWS)
+    expected = CAM(net, "scorecam")(x)
+    net[3].weight = nn.Parameter(Wrapped(net[3].weight.detach()), requires_grad=False)
+    cam = CAM(net, "scorecam")
+    assert torch.allclose(cam(x), expected, atol=1e-6)
+    net[3].weight = nn.Parameter(Wrapped(-8 * net[3].weight.inner), requires_grad=False)
+    assert (cam(x) - expected).abs().max() > 0.01
+
+
 def test_hooks_keep_running():
     net, x, seen = network(), images(ROWS), []
     cam = CAM(net, "scorecam")
