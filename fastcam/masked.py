@@ -168,8 +168,16 @@ class _Fill:
         return self._mask[1:]
 
 
-def _run_images(question: Question, target: Target, starts: list[int], fills: list[_Fill], probability: bool) -> Tensor:
-    """The scores (T, rows) of all images' rows, those of image b from starts[b] on."""
+def _run_images(
+    question: Question, target: Target, starts: list[int], fills: list[_Fill], probability: bool, image: int = 0
+) -> Tensor:
+    """The scores (T, rows) of the rows of images from `image` on, those of the b-th from starts[b] on."""
+    if target.classes is None and len(fills) > 1:  # an output of any kind cannot be cut: no chunk holds two images
+        alone = zip(fills, itertools.pairwise(starts), strict=True)
+        each = [
+            _run_images(question, target, [0, b - a], [one], probability, i) for i, (one, (a, b)) in enumerate(alone)
+        ]
+        return torch.cat(each, 1)
 
     def spans(start: int, stop: int) -> Iterator[tuple[int, slice]]:
         """The images that rows [start, stop) belong to, and which of these rows are theirs."""
@@ -182,12 +190,12 @@ def _run_images(question: Question, target: Target, starts: list[int], fills: li
             fills[b](own.start - starts[b], own.stop - starts[b], rows[own.start - start : own.stop - start])
 
     def score(logits: Any, start: int, stop: int) -> Tensor:
-        if not isinstance(logits, Tensor) or len(fills) == 1:
-            return _score(logits, target, 0, probability)
+        if len(fills) == 1:
+            return _score(logits, target, image, probability)
         parts = [(b, logits[own.start - start : own.stop - start]) for b, own in spans(start, stop)]
         return torch.cat([_score(part, target, b, probability) for b, part in parts])
 
-    owners = torch.arange(len(fills)).repeat_interleave(torch.tensor(starts).diff())
+    owners = image + torch.arange(len(fills)).repeat_interleave(torch.tensor(starts).diff())
     stream = Scorer(question.network, question.budget).stream
     return stream(question.images, starts[-1], fill, score, question.args, question.kwargs, owners)
 

@@ -148,3 +148,23 @@ def test_rows_written_again_after_a_failure_are_the_same(monkeypatch):
         maps = CAM(fresh, "sscam", samples=3, batch_size=7)(x)
     assert failed
     assert torch.allclose(maps, expected, atol=1e-6)
+
+
+def test_each_image_is_scored_by_its_own_callable_whatever_the_output_is():
+    """No chunk of an output that is no tensor may hold rows of two images."""
+    from fastcam import CAM
+    from tests.small import images, network
+
+    class Detections(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):  # one entry an image, as detectors do
+            return list(self.net(x))
+
+    net, x = Detections().eval(), images(2)
+    own = [lambda y, c=c: torch.stack([one[c] for one in y]) for c in (1, 4)]
+    both = CAM(net, "scorecam", "net.0", output=lambda y: y, batch_size=16)(x, target=own)
+    expected = CAM(net.net, "scorecam", "0", batch_size=16)(x, target=torch.tensor([1, 4]))
+    assert torch.allclose(both, expected, atol=1e-5)
