@@ -108,6 +108,7 @@ class Recipe:
     kills_at: int | None = None
     broken: tuple = ()
     strict: bool = False
+    loaders: int = 2
     settings: dict = field(default_factory=dict)
 
     @property
@@ -132,6 +133,7 @@ class Recipe:
             preprocess=image.Preprocess((16, 16), None),
             device=torch.device("cpu"),
             batch_size=3,
+            loaders=self.loaders,
             target=None,
             boxes=False,
             settings={"images": self.images, "seed": self.seed, **self.settings},
