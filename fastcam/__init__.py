@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .allocator import keep_freed_memory
-    from .cam import CAM, Explanation, explain
+    from .cam import CAM, explain
+    from .explanation import Explanation
     from .methods.registry import list_methods
     from .metrics.registry import list_metrics
     from .targets import ClassesOf, TopK
@@ -32,7 +33,7 @@ __all__ = [
 
 _HOME = {
     "CAM": "cam",
-    "Explanation": "cam",
+    "Explanation": "explanation",
     "explain": "cam",
     "list_methods": "methods",
     "TopK": "targets",

@@ -4,55 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import ops
 from .ask import Question, answer
+from .explanation import Explanation, finish
 from .inputs import check_images
 from .methods.registry import find
 from .model.capture import evaluation
-from .model.layers import LayerSpec, as_list
+from .model.layers import INPUT, LayerSpec, as_list
 from .model.layers import find as find_layer
 from .model.network import Network
-from .model.outputs import Selector, require_finite, widen
-from .model.tally import Tally, counting
+from .model.outputs import Selector
+from .model.tally import counting
 from .runtimes import require
 from .scorer import Scorer
 from .scoring import Budget
 from .targets import TargetSpec
 
 FUSIONS = ("mean", "max")
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Maps and what they stand on.
-
-    Attributes:
-        maps: (B, H, W), or (B, T, H, W) for T targets an image; float32 in [0, 1], on the images' device. A map
-            that is the same everywhere is zero.
-        raw: (B, h, w) or (B, T, h, w) signed and not normalized, at the layer's size; a list of them for a list
-            of layers.
-        logits: what the model gave, (B, classes) for a classifier.
-        target: (B,) or (B, T) classes that were explained, None for a callable.
-        layer: names of the layers.
-        method: name of the method.
-        cost: what these maps took: images forwarded, tails, backwards and seconds; of a forward that methods
-            share, each counts the whole.
-    """
-
-    maps: Tensor
-    raw: Tensor | list[Tensor]
-    logits: Any
-    target: Tensor | None
-    layer: list[str]
-    method: str
-    cost: Tally
 
 
 class CAM:
@@ -116,6 +89,10 @@ class CAM:
         self.model = model
         self.layer = layer
         if layer is not None:
+            if self.method.evidence.at == "input":
+                raise ValueError(
+                    f"{self.method.name} explains the image itself, at no layer; leave layer={layer!r} out"
+                )
             for one in as_list(layer):
                 find_layer(self.network.model, one)
         if fusion not in FUSIONS:
@@ -208,7 +185,7 @@ class CAM:
             images,
             args,
             kwargs,
-            self.layer,
+            INPUT if self.method.evidence.at == "input" else self.layer,
             target,
             self.budget,
             differentiable,
@@ -221,13 +198,13 @@ class CAM:
             answers = answer(question)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         clip = self.method.clip(self.options)
-        maps = [_finish(one.raw, size, clip) for one in answers]
+        maps = [finish(one.raw, size, clip) for one in answers]
         fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
         first = answers[0]
         self.layer_names = [one.forward.captured.name for one in answers]
         raws = [one.raw[:, 0] if first.target.single else one.raw for one in answers]
         classes = first.target.classes
-        logits = first.forward.logits
+        logits, given = first.forward.logits, first.attributions
         if isinstance(logits, Tensor) and not question.differentiable:
             logits = logits.clone() if logits.is_inference() else logits.detach()
         return Explanation(
@@ -238,22 +215,16 @@ class CAM:
             layer=self.layer_names,
             method=self.method.name,
             cost=cost,
+            attributions=given if given is None or not first.target.single else given[:, 0],
         )
 
     def _fuse(self, maps: Tensor) -> Tensor:
         fused = maps.mean(0) if self.fusion == "mean" else maps.amax(0)
-        return _finish(fused, (fused.shape[-2], fused.shape[-1]), "never")
+        return finish(fused, (fused.shape[-2], fused.shape[-1]), "never")
 
     def __repr__(self) -> str:
         """The model's class, the method and the layer."""
         return f"CAM({type(self.network.model).__name__}, {self.method.name!r}, layer={self.layer!r})"
-
-
-def _finish(raw: Tensor, size: tuple[int, int], clip: str) -> Tensor:
-    """Signed maps to the images' size and to [0, 1]. (B, T, h, w) -> (B, T, H, W) float32"""
-    batch, targets = raw.shape[:2]
-    require_finite(raw, "the map has", "check the model's weights, or choose another layer")
-    return ops.resize_normalize(widen(raw).flatten(0, 1), size, clip).unflatten(0, (batch, targets)).float()
 
 
 def explain(

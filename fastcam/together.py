@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .ask import Sights
-from .cam import CAM, Explanation
-from .methods.evidence import Gradients
+from .cam import CAM
+from .explanation import Explanation
 from .model.capture import evaluation
 from .model.tally import counting
 from .targets import TargetSpec
@@ -31,7 +31,7 @@ def explain_together(cams: Sequence[CAM], images: Tensor, target: TargetSpec = N
     questions = [cam._question(images, (), {}, target) for cam in cams]
     for question in questions:
         question.sights = sights
-        if isinstance(question.method.evidence, Gradients):
+        if question.method.evidence.grad:
             sights.with_gradients.add(question.sight)
     with torch.inference_mode(False), torch.no_grad(), contextlib.ExitStack() as stack:
         for model in {id(cam.network.model): cam.network.model for cam in cams}.values():

@@ -10,7 +10,7 @@ from torch import nn
 
 from fastcam import CAM
 from fastcam.ask import Question
-from fastcam.masked import layer_scores
+from fastcam.ask.masked import layer_scores
 from fastcam.model import layers
 from fastcam.model.capture import evaluation
 from fastcam.model.network import Network

@@ -1,4 +1,8 @@
-"""What a method asks of the network. Shapes: B images, T targets, C channels, K masks, (h, w) cells."""
+"""What a method asks of the network. Shapes: B images, T targets, C channels, K masks, (h, w) cells.
+
+Every evidence says in words what it `needs` and its `cost`; `at`, where its maps lie: at a "layer", or at the "input",
+where none is chosen; and `grad`, whether the forward is recorded for a backward from there.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ Options = dict[str, Any]
 class Activations:
     """`a` (B, 1, C, h, w) and nothing else."""
 
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = False
     needs: ClassVar[str] = "activations"
     cost: ClassVar[str] = "1 forward"
 
@@ -24,6 +30,8 @@ class Activations:
 class Classifier:
     """`w` (B, T, C, 1, 1): the rows of the linear layer that reads the pooled activations."""
 
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = False
     needs: ClassVar[str] = "activations, and the weights of GAP + linear"
     cost: ClassVar[str] = "1 forward"
 
@@ -39,6 +47,8 @@ class Gradients:
 
     noisy: bool = False
     path: bool = False
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = True
     needs: ClassVar[str] = "gradients at the layer"
 
     @property
@@ -64,6 +74,8 @@ class InputScores:
     probability: Callable[[Options], bool] = lambda options: options.get("variant") == "official"
     draw: Callable[[Options, tuple[int, int, int], torch.Generator], Tensor] | None = None
     sample: Callable[[Tensor, Tensor, Tensor, Options], Tensor] | None = None
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = False
     needs: ClassVar[str] = "scores of masked images"
 
     @property
@@ -81,6 +93,8 @@ class LayerScores:
     """
 
     over: str
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = False
     needs: ClassVar[str] = "scores of masked activations"
 
     @property
@@ -93,6 +107,8 @@ class LayerScores:
 class Contributions:
     """`c` (B, T, C): DeepLIFT-Rescale contributions of each channel against zero, summed over cells."""
 
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = False
     needs: ClassVar[str] = "contributions at the layer"
     cost: ClassVar[str] = "1 F + 2 tail forwards + 1 tail backward; GAP + linear: 1 F"
 

@@ -17,6 +17,7 @@ from .tokens import Layout, find_layout
 
 One = str | nn.Module
 LayerSpec = One | Sequence[One] | None
+INPUT = "(input)"  # the images themselves, where a layer would stand; no module can have this name
 TRIVIAL = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 
 

@@ -17,6 +17,7 @@ from .forward import Forward
 from .outputs import NoMapError, Selector, require_finite, select
 from .split import Split
 from .structure import Recorder, Structure, Watch, is_last_map
+from .tokens import Layout
 
 Shot = tuple[Captured, Any, Any, "pooled.PooledTail | None"]
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -103,7 +104,7 @@ class Network:
             images: (B, C, H, W)
             args: further inputs of the model.
             kwargs: the same by name.
-            layer: None, a name, a module, or a list of them.
+            layer: None, a name, a module, a list of them, or `layers.INPUT`.
             grad: record the tail, unless it is known to be a pooled one.
             differentiable: record everything.
 
@@ -112,9 +113,13 @@ class Network:
         """
         size = (int(images.shape[-2]), int(images.shape[-1]))
 
-        def run() -> Any:
+        def run(x: Tensor = images) -> Any:
             tally.count(forwards=len(images))
-            return self.model(images, *args, **kwargs)
+            return self.model(x, *args, **kwargs)
+
+        if layer == layers.INPUT:
+            shot = self._see_input(run, images, record=grad or differentiable, graph=differentiable)
+            return [Forward(self, images, args, kwargs, *shot)]
 
         def see(names: list[str]) -> list[Shot]:
             return self._see(run, size, names, images.device, grad=grad, differentiable=differentiable)
@@ -125,6 +130,17 @@ class Network:
         else:
             shots = see([layers.find(self.model, one)[0] for one in layers.as_list(layer)])
         return [Forward(self, images, args, kwargs, *shot) for shot in shots]
+
+    def _see_input(self, run: Callable[[Tensor], Any], images: Tensor, *, record: bool, graph: bool) -> Shot:
+        """One forward seen from the images; with `record` they are the leaf, or with `graph` what they come from is."""
+        x = images.clone() if images.is_inference() else images
+        x = x if graph and x.requires_grad else x.detach()
+        with self.running(images.device, autograd=record), torch.set_grad_enabled(record):
+            # A copy runs: a network may begin with an in-place operation, which no leaf allows.
+            output = run(x.requires_grad_().clone() if record else x)
+        logits = self.select(output)
+        self._require_finite(logits)
+        return Captured(layers.INPUT, x, Layout("maps", (images.shape[-2], images.shape[-1]))), output, logits, None
 
     def _see_default(
         self,
@@ -177,8 +193,7 @@ class Network:
             seen = [(n, modules[n]) for n in names]
             captured, output = capture(run, seen, size, grad=grad, differentiable=differentiable)
         logits = self.select(output)
-        if isinstance(logits, Tensor):
-            require_finite(logits, "the model's output has", "check its weights and the scale of the images")
+        self._require_finite(logits)
         shots: list[Shot] = []
         for one in captured:
             tail = None
@@ -193,6 +208,11 @@ class Network:
                     return self._see(run, size, names, device, grad=wanted, differentiable=differentiable)
             shots.append((one, output, logits, tail))
         return shots
+
+    @staticmethod
+    def _require_finite(logits: Any) -> None:
+        if isinstance(logits, Tensor):
+            require_finite(logits, "the model's output has", "check its weights and the scale of the images")
 
 
 def _classes(logits: Any) -> int | None:

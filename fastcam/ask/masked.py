@@ -5,27 +5,37 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import ops
-from .budget import choose, estimate
-from .methods.evidence import InputScores, LayerScores
-from .model.forward import Forward
-from .model.outputs import widen
-from .model.pooled import PooledTail
-from .model.tally import count
-from .scorer import Scorer
-from .scoring import Chunks, score_rows
-from .streams import Writer
-from .targets import Target
+from fastcam import ops
+from fastcam.budget import choose, estimate
+from fastcam.methods.evidence import InputScores, LayerScores
+from fastcam.model.forward import Forward
+from fastcam.model.outputs import widen
+from fastcam.model.pooled import PooledTail
+from fastcam.model.tally import count
+from fastcam.scorer import Scorer
+from fastcam.scoring import Chunks, score_rows
+from fastcam.streams import Writer
+from fastcam.targets import Target
 
-if TYPE_CHECKING:
-    from .ask import Question
+from .question import Question, activations_of, combine
 
 TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
+
+
+def by_input_scores(question: Question, forward: Forward, target: Target) -> Tensor:
+    """The map weighed by the scores of masked images. (B, T, h, w)"""
+    return combine(question, activations_of(forward), input_scores(question, forward, target))
+
+
+def by_layer_scores(question: Question, forward: Forward, target: Target) -> Tensor:
+    """The map weighed by, or made of, the scores of masked activations. (B, T, h, w)"""
+    y = widen(target.score(forward.logits.detach()))
+    return combine(question, activations_of(forward), (layer_scores(question, forward, target), y))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""Put a method's question to a network: evidence in, signed maps (B, T, h, w) out. One file a kind of evidence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
+from fastcam.model.forward import Forward
+from fastcam.targets import Target, resolve
+
+from . import at_layer, masked
+from .question import Answer, Question, Sights
+from .sampled import sampled
+
+__all__ = ["Answer", "Question", "Sights", "answer"]
+
+Ask = Callable[[Question, list[Forward], Target], list[Answer]]
+
+
+def each(ask: Callable[[Question, Forward, Target], Tensor]) -> Ask:
+    """What is asked of each layer by itself: a function that gives one layer's maps (B, T, h, w)."""
+    return lambda question, forwards, target: [Answer(ask(question, f, target), f, target) for f in forwards]
+
+
+def gradients(question: Question, forwards: list[Forward], target: Target) -> list[Answer]:
+    """Gradients of the images, or of several versions of them."""
+    evidence = question.method.evidence
+    assert isinstance(evidence, Gradients)
+    ask = sampled if evidence.noisy or evidence.path else each(at_layer.gradients)
+    return ask(question, forwards, target)
+
+
+ASKS: dict[type, Ask] = {
+    Activations: each(at_layer.activations),
+    Classifier: each(at_layer.classifier),
+    Contributions: each(at_layer.contributions),
+    Gradients: gradients,
+    InputScores: each(masked.by_input_scores),
+    LayerScores: each(masked.by_layer_scores),
+}
+
+
+def answer(question: Question) -> list[Answer]:
+    """The signed maps of each layer.
+
+    Args:
+        question: what is asked.
+
+    Returns:
+        One answer a layer.
+
+    Raises:
+        ValueError: the method cannot be served by this model or for this target.
+    """
+    forwards = question.look(question.images)
+    target = resolve(question.target, forwards[0].logits, len(question.images))
+    ask = ASKS[type(question.method.evidence)]
+    device = question.images.device.type
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
+        return ask(question, forwards, target)

@@ -1,0 +1,135 @@
+"""One call's question to a network, and what every kind of evidence needs to answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fastcam import ops
+from fastcam.methods.registry import Method
+from fastcam.model.forward import Forward
+from fastcam.model.layers import LayerSpec
+from fastcam.model.network import Network
+from fastcam.model.outputs import widen
+from fastcam.scoring import Budget
+from fastcam.targets import Target, TargetSpec
+
+Options = dict[str, Any]
+
+
+@dataclass
+class Sights:
+    """Forwards that several questions share, and which of those need gradients."""
+
+    forwards: dict[Any, list[Forward]] = field(default_factory=dict)
+    with_gradients: set[Any] = field(default_factory=set)
+
+
+@dataclass
+class Question:
+    """One call: a method, what it is asked about, and what it may use.
+
+    Attributes:
+        method: with its resolved `options`.
+        network: to ask.
+        images: (B, C, H, W)
+        args: further inputs of the model.
+        kwargs: the same by name.
+        layer: where.
+        target: what is explained.
+        budget: chunk size and memory of masked forwards.
+        differentiable: keep the graph.
+        sights: forwards of these images that other questions share.
+    """
+
+    method: Method
+    options: Options
+    network: Network
+    images: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    layer: LayerSpec
+    target: TargetSpec
+    budget: Budget
+    differentiable: bool = False
+    sights: Sights | None = None
+
+    @property
+    def sight(self) -> Any:
+        """What questions must have in common to share a forward; their images and other inputs are the same."""
+        layer = self.layer if self.layer is None or isinstance(self.layer, str) else id(self.layer)
+        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer)
+
+    def look(self, images: Tensor) -> list[Forward]:
+        """One forward of these images at the layers, with gradients where the method needs them."""
+        grad = self.method.evidence.grad
+        shared = self.sights if images is self.images else None
+        if shared is not None and self.sight in shared.forwards:
+            return shared.forwards[self.sight]
+        if shared is not None:
+            grad = self.sight in shared.with_gradients
+        forwards = self.network.forward(
+            images, self.args, self.kwargs, self.layer, grad=grad, differentiable=self.differentiable
+        )
+        if shared is not None:
+            shared.forwards[self.sight] = forwards
+            for forward in forwards:
+                forward.shared = True
+        return forwards
+
+    def weigh(self, *evidence: Tensor) -> Tensor:
+        """The method's weights, or its map."""
+        return self.method(self.options, *evidence)
+
+
+@dataclass
+class Answer:
+    """Signed maps of one layer, (B, T, h, w), and the forward they stand on.
+
+    Attributes:
+        raw: (B, T, h, w)
+        forward: of the images.
+        target: as it was resolved.
+        attributions: (B, T, C, H, W) signed, of methods that explain the image itself.
+    """
+
+    raw: Tensor
+    forward: Forward
+    target: Target
+    attributions: Tensor | None = None
+
+
+def activations_of(forward: Forward) -> Tensor:
+    """The activations in float32 at least. (B, C, h, w)"""
+    return widen(forward.captured.maps)
+
+
+def combine(question: Question, a: Tensor, evidence: tuple[Tensor, ...]) -> Tensor:
+    """Weigh and sum: Σ_k w_k A_k, or the map the method gives itself.
+
+    Args:
+        question: its method weighs.
+        a: (B, C, h, w)
+        evidence: what the method asked for besides a.
+
+    Returns:
+        (B, T, h, w), signed.
+    """
+    weights = question.weigh(a[:, None], *evidence)
+    if question.method.gives_map:
+        return weights
+    if weights.shape[-2:] == (1, 1):
+        return ops.weighted_sum(a, weights[..., 0, 0])
+    return (weights * a[:, None]).sum(-3)
+
+
+def every_class_in_one_pass(question: Question, forward: Forward, what: str) -> None:
+    """Raise where target="all" would need a pass for each class."""
+    if isinstance(question.target, str) and question.target == "all" and forward.pooled is None:
+        raise ValueError(
+            f"target='all' needs {what} for every class from one pass, which {question.method.name} has only where "
+            f"global average pooling follows layer {forward.captured.name!r}; pass TopK(k) or the classes you need, "
+            "or use reciprocam or scorecam"
+        )
