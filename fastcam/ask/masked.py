@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +16,12 @@ from fastcam.model.forward import Forward
 from fastcam.model.outputs import widen
 from fastcam.model.pooled import PooledTail
 from fastcam.model.tally import count
-from fastcam.scorer import Scorer
 from fastcam.scoring import Chunks, score_rows
 from fastcam.streams import Writer
 from fastcam.targets import Target
 
 from .question import Question, activations_of, combine
+from .rows import score_images, score_of
 
 TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
 
@@ -124,7 +123,7 @@ def input_scores(question: Question, forward: Forward, target: Target) -> tuple[
         fill = _Fill(evidence, options, maps, question.images[b : b + 1], normalize, samples, generator)
         parts.append((masks, few, fill))
         starts.append(starts[-1] + maps.shape[1] * samples)
-    each = _run_images(question, target, starts, [fill for _, _, fill in parts], probability)
+    each = score_images(question, target, starts, [fill for _, _, fill in parts], probability)
     scores = []
     for (masks, few, _), (start, stop) in zip(parts, itertools.pairwise(starts), strict=True):
         if start == stop:
@@ -178,38 +177,6 @@ class _Fill:
         return self._mask[1:]
 
 
-def _run_images(
-    question: Question, target: Target, starts: list[int], fills: list[_Fill], probability: bool, image: int = 0
-) -> Tensor:
-    """The scores (T, rows) of the rows of images from `image` on, those of the b-th from starts[b] on."""
-    if target.classes is None and len(fills) > 1:  # an output of any kind cannot be cut: no chunk holds two images
-        alone = zip(fills, itertools.pairwise(starts), strict=True)
-        each = [
-            _run_images(question, target, [0, b - a], [one], probability, i) for i, (one, (a, b)) in enumerate(alone)
-        ]
-        return torch.cat(each, 1)
-
-    def spans(start: int, stop: int) -> Iterator[tuple[int, slice]]:
-        """The images that rows [start, stop) belong to, and which of these rows are theirs."""
-        for b, (first, end) in enumerate(itertools.pairwise(starts)):
-            if max(first, start) < min(end, stop):
-                yield b, slice(max(first, start), min(end, stop))
-
-    def fill(start: int, stop: int, rows: Tensor) -> None:
-        for b, own in spans(start, stop):
-            fills[b](own.start - starts[b], own.stop - starts[b], rows[own.start - start : own.stop - start])
-
-    def score(logits: Any, start: int, stop: int) -> Tensor:
-        if len(fills) == 1:
-            return _score(logits, target, image, probability)
-        parts = [(b, logits[own.start - start : own.stop - start]) for b, own in spans(start, stop)]
-        return torch.cat([_score(part, target, b, probability) for b, part in parts])
-
-    owners = image + torch.arange(len(fills)).repeat_interleave(torch.tensor(starts).diff())
-    stream = Scorer(question.network, question.budget).stream
-    return stream(question.images, starts[-1], fill, score, question.args, question.kwargs, owners)
-
-
 def layer_scores(question: Question, forward: Forward, target: Target) -> Tensor:
     """Scores of the activations with one channel off, or with one cell on.
 
@@ -229,14 +196,8 @@ def layer_scores(question: Question, forward: Forward, target: Target) -> Tensor
         return torch.stack([target.score_of(tail.without_channels(b), b).T for b in images])
     if tail is not None and evidence.over == "cells":
         cells = tail.with_one_cell(kernel)
-        return torch.stack([_score(tail.head(cells[b]), target, b, probability).T for b in images])
+        return torch.stack([score_of(tail.head(cells[b]), target, b, probability).T for b in images])
     return torch.stack([_run_tail(question, forward, target, b, evidence.over, kernel, probability) for b in images])
-
-
-def _score(logits: Any, target: Target, image: int, probability: bool) -> Tensor:
-    if probability and target.classes is not None:
-        logits = widen(logits).softmax(1)
-    return target.score_of(logits, image)
 
 
 def _run_tail(
@@ -272,5 +233,5 @@ def _run_tail(
         writer,
         fill,
         run,
-        lambda logits, start, stop: _score(logits, target, image, probability),
+        lambda logits, start, stop: score_of(logits, target, image, probability),
     )
