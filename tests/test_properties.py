@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastcam import CAM, TopK, list_methods
+from fastcam import TopK, list_methods
 from tests.networks import CLASSES, SIZE, TOYS, images, shared
+from tests.quick import quick
 
-FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 3}, "smoothgradcampp": {"samples": 2}}
-FEW |= {"integratedgradcam": {"samples": 3}}
 METHODS = list_methods()
 RANDOM = {"randomcam", "sscam", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}
 ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam"}
 BLIND = {"eigencam", "randomcam"}  # they ask no score
+PROBABILITY = {"reciprocam", "rise"}  # by default of their option score
 NETWORKS = ("linear", "deep")
 CALLS = [(method, name) for method in METHODS for name in NETWORKS if (method, name) != ("cam", "deep")]
 calls = pytest.mark.parametrize(("method", "name"), CALLS)
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def explain(module: nn.Module, method: str, x: Tensor, layer: str = "features", target=0, **options):
-    return CAM(module, method, layer, **{**FEW.get(method, {}), **options}).explain(x, target=target)
+    return quick(module, method, layer, **options).explain(x, target=target)
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> None:
@@ -127,7 +127,7 @@ def test_functions_as_targets(method, name):
         with pytest.raises(ValueError, match="cam needs classes"):
             explain(module, method, x, target=functions)
         return
-    if method == "reciprocam":  # a function has no probability
+    if method in PROBABILITY:  # a function has none
         wanted = explain(module, method, x, target=torch.tensor([2, 1]), score="logit")
     exp = explain(module, method, x, target=functions)
     same(exp.raw, wanted.raw)
@@ -142,6 +142,9 @@ def test_dead_activations_give_zero_maps(method, name):
     module.features[3].bias.data.fill_(-1.0)
     exp = explain(module, method, x)
     assert exp.raw.isfinite().all()
+    if method == "rise":  # what is left where all scores are equal: the sum of the masks
+        same(exp.raw[0], exp.raw[1])
+        return
     assert torch.equal(exp.maps, torch.zeros(2, *SIZE))
 
 

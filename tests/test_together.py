@@ -11,14 +11,13 @@ from fastcam import CAM, ClassesOf, TopK, list_methods
 from fastcam.scorer import counting
 from fastcam.together import explain_together
 from tests import networks, small
+from tests.quick import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SLOW = {"samples": 2}
 
 
 def cam(model, method, layer):
-    options = SLOW if method in ("sscam", "iscam", "smoothgradcampp", "integratedgradcam") else {}
-    return CAM(model, method, layer, batch_size=8, **options)
+    return quick(model, method, layer, batch_size=8)
 
 
 @pytest.mark.parametrize("toy", ["linear", "vgg"])

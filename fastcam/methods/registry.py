@@ -32,6 +32,7 @@ class Method:
         choices: the values allowed for the options that name a variant.
         clip: options -> where negative values are cut: "before" resizing, "after" it, or "never".
         gives_map: whether `weigh` returns the map itself.
+        check: raises a ValueError for options that cannot be served.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Method:
     choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     clip: Callable[[Options], str] = lambda options: "before"
     gives_map: bool = False
+    check: Callable[[Options], None] = lambda options: None
 
     @functools.cached_property
     def weighed(self) -> frozenset[str]:
@@ -76,7 +78,9 @@ class Method:
                 )
             if name in COUNTS:
                 self._require_count(name, value)
-        return {**self.options, **options}
+        resolved = {**self.options, **options}
+        self.check(resolved)
+        return resolved
 
     def _require_count(self, name: str, value: Any) -> None:
         optional = self.options[name] is None
@@ -84,7 +88,7 @@ class Method:
         if not whole and not (optional and value is None):
             raise ValueError(f"{self.name}: {name}={value!r} must be a positive int{' or None' if optional else ''}")
 
-    def __call__(self, options: Options, *evidence: Tensor) -> Tensor:
+    def __call__(self, options: Options, *evidence: Any) -> Tensor:
         """Weights, or the map, of this evidence under these options."""
         return self.weigh(*evidence, **{k: v for k, v in options.items() if k in self.weighed})
 
@@ -97,6 +101,7 @@ def method(
     clip: str | Callable[[Options], str] = "before",
     gives_map: bool = False,
     formula: str | None = None,
+    check: Callable[[Options], None] = lambda options: None,
     **options: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a formula; its docstring's first line is what `fastcam methods` shows.
@@ -108,6 +113,7 @@ def method(
         clip: where negative values are cut, see `Method`.
         gives_map: whether the formula returns the map itself and not weights.
         formula: the line to show where several methods share one function.
+        check: raises a ValueError for options that cannot be served, when they are given.
         **options: defaults; a tuple lists the choices, its first entry is the default.
     """
     choices = {k: v for k, v in options.items() if isinstance(v, tuple)}
@@ -116,7 +122,7 @@ def method(
 
     def add(weigh: Callable[..., Tensor]) -> Callable[..., Tensor]:
         line = formula or (inspect.getdoc(weigh) or "").splitlines()[0]
-        METHODS[name] = Method(name, evidence, line, paper, weigh, defaults, choices, chosen, gives_map)
+        METHODS[name] = Method(name, evidence, line, paper, weigh, defaults, choices, chosen, gives_map, check)
         return weigh
 
     return add

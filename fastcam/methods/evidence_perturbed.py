@@ -1,0 +1,48 @@
+"""What methods ask that change the image and look at the scores: perturbations, grouped and layered masks, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .evidence import Options
+
+
+class Versions(Protocol):
+    """Changed versions of any image of one size, made as they are needed."""
+
+    @property
+    def count(self) -> int:
+        """How many there are, N."""
+        ...
+
+    def write(self, image: Tensor, start: int, stop: int, out: Tensor) -> None:
+        """Write versions [start, stop) of the image (1, C, H, W) into out (n, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PerturbedScores:
+    """The versions, `s` (B, T, N) their scores, and `y` (B, T): scores of the image itself.
+
+    All images and targets of a batch share the versions, and all versions of all images go in one stream.
+
+    Attributes:
+        make: (options, images (B, C, H, W)) -> the versions, the same for every image.
+        count: how many forwards the versions take, in words.
+    """
+
+    make: Callable[[Options, Tensor], Versions]
+    count: str
+    at: ClassVar[str] = "input"
+    grad: ClassVar[bool] = False
+    needs: ClassVar[str] = "scores of perturbed images"
+
+    @property
+    def cost(self) -> str:
+        """In forwards F."""
+        return f"(1 + {self.count}) F"
