@@ -1,4 +1,4 @@
-"""`python -m bench [ops|methods|peers|engines|metrics|budget|reproduce|report] [--quick] [--save NAME]`."""
+"""`python -m bench [ops|methods|peers|engines|metrics|budget|survey|reproduce|report] [--quick] [--save NAME]`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 from pathlib import Path
 
 SUITES = ("ops", "methods", "peers", "engines", "metrics")
-TABLES = ("peers", "engines", "metrics", "budget")
+TABLES = ("peers", "engines", "metrics", "budget", "survey")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description="Speed and memory beside floors and peers.")
     parser.add_argument(
-        "what", nargs="?", choices=(*SUITES, "budget", "reproduce", "report"), help="default: five suites"
+        "what", nargs="?", choices=(*SUITES, "budget", "survey", "reproduce", "report"), help="default: five suites"
     )
     parser.add_argument("table", nargs="?", choices=TABLES, help="which one `report` makes (default peers)")
     parser.add_argument("--quick", action="store_true", help="short list, few rounds: minutes on two idle cores")
     parser.add_argument(
         "--only",
         default="",
-        help="works whose id or text contains this (T1, scorecam, resnet50; budget: quality, time)",
+        help="works whose id or text contains this (T1, scorecam, resnet50; budget, survey: quality, time)",
     )
     parser.add_argument("--threads", type=int, default=2, help="of torch and of fastcam's kernels (default 2)")
     parser.add_argument("--malloc", choices=("kept", "stock"), default="kept", help="keep freed memory (default)")
@@ -29,13 +29,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="folder with a load_weights.py; else resnet50 is random")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--save", metavar="NAME", help="write the rows to bench/results/NAME.csv")
-    parser.add_argument("--data", type=Path, help="a data set with labels, for metrics, budget and reproduce")
-    parser.add_argument("--models", default="", help="for reproduce: names, commas between them")
-    parser.add_argument("--limit", type=int, help="for reproduce and budget: pictures at most")
+    parser.add_argument("--data", type=Path, help="a data set with labels, for metrics, budget, survey and reproduce")
+    parser.add_argument("--models", default="", help="for reproduce and survey: names, commas between them")
+    parser.add_argument("--limit", type=int, help="for reproduce, survey and budget: pictures at most")
     parser.add_argument("--curve-limit", type=int, help="for reproduce: pictures for insertion and deletion at most")
     parser.add_argument("--curve-steps", type=int, help="for reproduce: of insertion and deletion (default: rows)")
     parser.add_argument(
-        "--runtime", default="torch", help="of masked forwards, for reproduce and for the quality of budget"
+        "--runtime", default="torch", help="of masked forwards, for reproduce, survey and for the quality of budget"
     )
     parser.add_argument("--score-limit", type=int, help="for reproduce: pictures for Score-CAM at most")
     given = parser.parse_args()
@@ -49,16 +49,22 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     given = arguments()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # read once, when torch and the kernels are loaded
-    from bench import machine, report, report_budget, report_metrics, rows, suites
+    from bench import machine, report, report_budget, report_metrics, report_survey, rows, suites
 
     if given.malloc == "kept":
         machine.keep_memory()
     if given.what == "report":
         table = given.table or "peers"
-        made = {"metrics": report_metrics.markdown, "budget": report_budget.markdown}.get(table, report.markdown)
+        own = {"metrics": report_metrics, "budget": report_budget, "survey": report_survey}
+        made = own.get(table, report).markdown
         print(made(report.newest(suite=table)))
         return 0
     suites.header(given)
+    if given.what == "survey" and given.data is not None:
+        from bench import survey_quality
+
+        survey_quality.run(given)
+        return 0
     if given.what == "reproduce":
         from bench import reproduce
 

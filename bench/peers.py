@@ -29,6 +29,17 @@ GRAD_CAM = {
     "layercam": "LayerCAM",
     "scorecam": "ScoreCAM",
     "ablationcam": "AblationCAM",
+    "hirescam": "HiResCAM",
+    "gradcamelementwise": "GradCAMElementWise",
+    "eigencam": "EigenCAM",
+    "eigengradcam": "EigenGradCAM",
+    "randomcam": "RandomCAM",
+    "fullgrad": "FullGrad",
+    "shapleycam": "ShapleyCAM",
+    "finercam": "FinerCAM",
+    "kpcacam": "KPCA_CAM",
+    "fem": "FEM",
+    "segeigencam": "SegEigenCAM",
 }
 TORCHCAM = {
     "cam": "CAM",
@@ -39,6 +50,7 @@ TORCHCAM = {
     "scorecam": "ScoreCAM",
     "sscam": "SSCAM",
     "iscam": "ISCAM",
+    "smoothgradcampp": "SmoothGradCAMpp",
 }
 BATCH = {
     "pytorch-grad-cam": {"scorecam": 16, "ablationcam": 32},
@@ -119,7 +131,8 @@ def _torchcam(
     if method not in TORCHCAM or _layout(subject).kind != "maps":
         return None
     library: Any = importlib.import_module("torchcam.methods")
-    options: dict[str, Any] = {"num_samples": samples} if method in {"sscam", "iscam"} else {}
+    sampled = method in {"sscam", "iscam", "smoothgradcampp"}
+    options: dict[str, Any] = {"num_samples": samples} if sampled else {}
     size = tuple(subject.images.shape[1:])
     extractor = getattr(library, TORCHCAM[method])(model, subject.layer, input_shape=size, **options)
     gradients = method not in {"cam", "scorecam", "sscam", "iscam"}

@@ -45,6 +45,10 @@ def run(name: str, given: argparse.Namespace) -> list[Row]:
         from bench import budget
 
         return budget.run(given)
+    if name == "survey":
+        from bench import survey_time
+
+        return survey_time.run(given)
     listed = {"peers": works, "engines": engines}.get(name)
     return beside_peers(listed(), given) if listed else micro(name, given)
 

@@ -1,0 +1,182 @@
+"""How good the maps of every method are on labeled pictures with boxes: faithfulness and localization in one table."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import machine
+from bench.entries import Entry, entries
+from bench.pictures import Pictures
+from bench.reproduce import Network, network, weights_of
+from bench.rows import RESULTS, duration
+from bench.works import LITE0
+from fastcam.metrics import Evaluation, adcc
+
+MODELS = ("resnet18", LITE0)
+PARTS = ("average_drop", "coherency", "complexity")
+CURVES = ("insertion", "deletion")
+BOXES = ("energy_pointing_game", "max_box_acc_v2")
+LEAST = 8  # pictures of the costliest methods
+WORK = 4000  # forwards for the maps of one line; a backward counts as two
+STEPS = 28  # of insertion and deletion
+CURVED = 24  # pictures of insertion and deletion
+BATCH = 8
+LABELS = {"classes": "target"}  # what is explained: for localization it must be the label, so it is for all
+
+
+@dataclass
+class Result:
+    """One line: percentages, and what decided them.
+
+    Attributes:
+        model, method, options: what was asked.
+        images: pictures; the costlier a method, the fewer.
+        curve_images: of these, for insertion and deletion.
+        drop, coherency, complexity, insertion, deletion, energy, boxes: means over the pictures, percent; `boxes` is
+            MaxBoxAccV2 of the labels' boxes.
+        adcc: the harmonic mean of the means, percent.
+        forwards, backwards: images through the network for one map.
+        weights, data, settings: what else decides the numbers.
+        commit, torch, processor, date: where it was made.
+    """
+
+    model: str
+    method: str
+    options: str
+    images: int
+    curve_images: int
+    adcc: float
+    drop: float
+    coherency: float
+    complexity: float
+    insertion: float
+    deletion: float
+    energy: float
+    boxes: float
+    forwards: float
+    backwards: float
+    weights: str
+    data: str
+    settings: str
+    commit: str = ""
+    torch: str = ""
+    processor: str = ""
+    date: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a finished line is known by."""
+        return self.model, self.method, self.options, self.weights, self.settings
+
+
+def pictures_for(forwards: float, backwards: float, limit: int) -> int:
+    """How many pictures a method is asked about: as many as WORK pays for, two maps a picture."""
+    each = 2 * (forwards + 2 * backwards)
+    return min(limit, max(LEAST, int(WORK / each)))
+
+
+def evaluate(entry: Entry, asked: Network, pictures: Pictures, limit: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """The values of a method over the first pictures, every score of the picture's label."""
+    cam = entry.on(asked.model, **settings)
+    first = next(pictures.batches(asked.preprocess, 1, 0, 1))
+    cam.explain(first.images, target=first.labels)  # may run more, to learn what the network is made of
+    cost = cam.explain(first.images, target=first.labels).cost
+    images = pictures_for(cost.forwards, cost.backwards, limit)
+    curved = min(images, CURVED)
+    values: dict[str, list[float]] = {}
+    boxes, seen = math.nan, 0
+    for start, stop, names in ((0, curved, (*PARTS, *CURVES)), (curved, images, PARTS), (0, images, BOXES)):
+        if start == stop:
+            continue
+        part = Evaluation(cam, names, options=LABELS | ({"steps": STEPS} if CURVES[0] in names else {}))
+        for batch in pictures.batches(asked.preprocess, BATCH, start, stop):
+            found = part.update(batch.images, batch.labels, boxes=batch.boxes, ids=batch.ids)[part_name(part)]
+            for name in names:
+                values.setdefault(name, []).extend(found[name].tolist())
+        if BOXES[1] in names:
+            table = part.compute()[part_name(part)]
+            boxes, seen = table[BOXES[1]], len(values[BOXES[0]])
+    means = {name: math.fsum(given) / len(given) for name, given in values.items()}
+    harmonic = adcc(*(torch.tensor(means[part], dtype=torch.float64) for part in PARTS))
+    return {
+        "images": seen,
+        "curve_images": len(values[CURVES[0]]),
+        "adcc": 100 * float(harmonic),
+        "drop": 100 * means["average_drop"],
+        "boxes": 100 * boxes,
+        "energy": 100 * means[BOXES[0]],
+        "forwards": cost.forwards,
+        "backwards": cost.backwards,
+        **{name: 100 * means[name] for name in ("coherency", "complexity", *CURVES)},
+    }
+
+
+def part_name(part: Evaluation) -> str:
+    """The one method's name in an evaluation."""
+    return next(iter(part.sources))
+
+
+def run(given: argparse.Namespace) -> None:
+    """Makes the lines that are missing, cheap ones first, and keeps rows and table after each.
+
+    Raises:
+        SystemExit: `--data` cannot be used.
+    """
+    try:
+        pictures = Pictures.open(given.data, given.limit)
+    except ValueError as error:
+        raise SystemExit(f"survey: {error}") from None
+    file = RESULTS / f"{given.save or 'survey-quality'}.csv"
+    models = [name.strip() for name in given.models.split(",") if name.strip()] or list(MODELS)
+    settings = f"{pictures.fingerprint} {len(pictures)} work={WORK} steps={STEPS} curves={CURVED} seed=0"
+    about = machine.describe(given.device)
+    where = {name: about[name] for name in ("commit", "torch", "processor", "date")}
+    for model in models:
+        weights = weights_of(model, given.weights)
+        for entry in entries():
+            key = (model, entry.name, entry.what, weights, settings)
+            if given.only not in f"quality {model} {entry.name}" or key in {row.key for row in read(file)}:
+                continue
+            began = time.perf_counter()
+            asked = network(model, given.weights, given.device)
+            found: dict[str, Any] = evaluate(entry, asked, pictures, len(pictures), {"runtime": given.runtime})
+            found |= {"model": model, "method": entry.name, "options": entry.what, **where}
+            new = Result(**found, weights=weights, data=pictures.name, settings=settings)
+            old = [row for row in read(file) if row.key[:3] != new.key[:3]]
+            write(file, [*old, new])
+            print(
+                f"  {model}, {entry.name}: ADCC {new.adcc:.1f} of {new.images} pictures, "
+                f"{duration(time.perf_counter() - began)}",
+                flush=True,
+            )
+
+
+def write(path: Path, rows: Sequence[Result]) -> None:
+    """Whole or not at all: a run may be stopped at any moment."""
+    beside = path.with_suffix(f".{os.getpid()}.part")
+    with beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
+    os.replace(beside, path)
+
+
+def read(path: Path) -> list[Result]:
+    """The rows of a file, none where there is no such file."""
+    if not path.exists():
+        return []
+    kinds: dict[str, Any] = {"int": int, "float": float, "str": str}
+    types = {field.name: kinds[str(field.type)] for field in fields(Result)}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Result(**{name: types[name](text) for name, text in line.items()}) for line in csv.DictReader(file)]
