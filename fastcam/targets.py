@@ -56,6 +56,12 @@ class Target:
         """T, scores for each image; of callables it is known from their result only and taken as 1."""
         return 1 if self.classes is None else self.classes.shape[1]
 
+    def repeat(self, times: int) -> Target:
+        """The target of a batch that holds every image so many times, all images in turn."""
+        classes = None if self.classes is None else self.classes.repeat(times, 1)
+        functions = self.functions * times if len(self.functions) > 1 else self.functions
+        return Target(classes, functions, self.single, self.images * times)
+
     def score(self, logits: Any) -> Tensor:
         """The scores of the whole batch.
 

@@ -62,22 +62,35 @@ class Question:
         layer = self.layer if self.layer is None or isinstance(self.layer, str) else id(self.layer)
         return (id(self.network.model), repr(self.network.selector), self.network.precision, layer)
 
-    def look(self, images: Tensor) -> list[Forward]:
-        """One forward of these images at the layers, with gradients where the method needs them."""
+    def look(self, images: Tensor, times: int = 1) -> list[Forward]:
+        """One forward at the layers, with gradients where the method needs them.
+
+        Args:
+            images: (times * B, C, H, W), versions of the B images, all in turn.
+            times: how many.
+        """
         grad = self.method.evidence.grad
         shared = self.sights if images is self.images else None
         if shared is not None and self.sight in shared.forwards:
             return shared.forwards[self.sight]
         if shared is not None:
             grad = self.sight in shared.with_gradients
+        args = [self._repeated(v, times) for v in self.args]
+        kwargs = {name: self._repeated(v, times) for name, v in self.kwargs.items()}
         forwards = self.network.forward(
-            images, self.args, self.kwargs, self.layer, grad=grad, differentiable=self.differentiable
+            images, tuple(args), kwargs, self.layer, grad=grad, differentiable=self.differentiable
         )
         if shared is not None:
             shared.forwards[self.sight] = forwards
             for forward in forwards:
                 forward.shared = True
         return forwards
+
+    def _repeated(self, value: Any, times: int) -> Any:
+        """A further input of the model, for so many versions of each image."""
+        if times == 1 or not isinstance(value, Tensor) or not value.dim() or len(value) != len(self.images):
+            return value
+        return value.repeat(times, *[1] * (value.dim() - 1))
 
     def weigh(self, *evidence: Tensor) -> Tensor:
         """The method's weights, or its map."""
