@@ -41,6 +41,6 @@ def test_forward(benchmark, network, images):
 def test_method(benchmark, name, network, images):
     cam = CAM(network, name)
     first = cam(images)
-    assert torch.equal(first, cam(images))
+    assert (first - cam(images)).abs().max() < 1e-4  # chunks of another size, found on the way, round otherwise
     assert 0 <= float(first.min()) <= float(first.max()) <= 1
     time(benchmark, lambda: cam(images), name, "fastcam", METHODS[name].cost, images)
