@@ -16,7 +16,19 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from tests.formulas import Grid, Target, score_of, zeros
+from tests.formulas import (
+    Grid,
+    Halves,
+    Target,
+    combine,
+    evidence,
+    relu,
+    resize,
+    scale,
+    score_of,
+    total,
+    zeros,
+)
 from tests.formulas_scores import softmax
 
 Net = Callable[[Tensor], Tensor]
@@ -136,3 +148,47 @@ def rise(net: Net, x: Tensor, c: Target, masks: list[Grid], p: float, probabilit
         for i, j in product(range(len(out)), range(len(out[0]))):
             out[i][j] += score * mask[i][j] / (len(masks) * p)
     return out
+
+
+def blur(x: Tensor, kernel: int, sigma: float) -> Tensor:
+    """A Gaussian of kernel x kernel taps, mirrored about the outermost pixels."""
+    reach = kernel // 2
+    taps = [math.exp(-0.5 * (t / sigma) ** 2) for t in range(-reach, reach + 1)]
+    taps = [tap / math.fsum(taps) for tap in taps]
+    out = torch.zeros_like(x, dtype=torch.float64)
+    H, W = x.shape[1:]
+    for i, j in product(range(H), range(W)):
+        for (a, u), (b, v) in product(enumerate(taps), enumerate(taps)):
+            out[:, i, j] += u * v * x[:, mirror(i + a - reach, H), mirror(j + b - reach, W)].double()
+    return out
+
+
+def groupcam(
+    net: Halves,
+    x: Tensor,
+    c: Target,
+    hidden: Tensor,
+    groups: int,
+    denoise: float = 0.0,
+    probability: bool = True,
+) -> Grid:
+    """Zhang et al. 2021: Σ_l (s_l - s_0)⁺ M_l, M_l = (Σ_(k in l) w_k A_k)⁺, H_l shows the image."""
+    a, g = evidence(net, x, c)
+    h, w, size = len(a[0]), len(a[0][0]), math.ceil(len(a) / groups)
+    weights = [total(grid) / (h * w) for grid in g]
+    maps = []
+    for first in range(0, len(a), size):
+        one = combine(weights[first : first + size], a[first : first + size])
+        maps.append([[relu(value) for value in row] for row in one])
+    if denoise:
+        values = sorted(value for grid in maps for row in grid for value in row)
+        at = denoise / 100 * (len(values) - 1)
+        low = int(at)
+        least = values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+        maps = [[[value if value > least else 0.0 for value in row] for row in grid] for grid in maps]
+    changed = [hidden]
+    for grid in maps:
+        mask = torch.tensor(scale(resize(grid, *x.shape[1:])), dtype=torch.float64)
+        changed.append(x.double() * mask + hidden * (1 - mask))
+    base, *found = scores(lambda images: net.tail(net.head(images), images), changed, c, probability)
+    return combine([relu(one - base) for one in found], maps)

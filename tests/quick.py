@@ -8,6 +8,7 @@ from fastcam import CAM
 from fastcam.methods.registry import METHODS
 
 OPTIONS = {
+    "groupcam": {"groups": 4},
     "integratedgradcam": {"samples": 3},
     "iscam": {"samples": 3},
     "occlusion": {"size": 8, "stride": 6},

@@ -18,8 +18,9 @@ RANDOM = {"randomcam", "sscam", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}
 ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam"}
+ALONE = {"groupcam"}  # no two classes share a pass
 BLIND = {"eigencam", "randomcam"}  # they ask no score
-PROBABILITY = {"reciprocam", "rise"}  # by default of their option score
+PROBABILITY = {"groupcam", "reciprocam", "rise"}  # by default of their option score
 NETWORKS = ("linear", "deep")
 CALLS = [(method, name) for method in METHODS for name in NETWORKS if (method, name) != ("cam", "deep")]
 calls = pytest.mark.parametrize(("method", "name"), CALLS)
@@ -71,7 +72,7 @@ def test_scaling_the_score_scales_the_map(method, name):
     same(three.maps, one.maps, 1e-4)
 
 
-@pytest.mark.parametrize("method", EXACT)
+@pytest.mark.parametrize("method", [name for name in EXACT if name != "groupcam"])  # groups are in their order
 def test_the_order_of_channels_does_not_matter(method):
     toy, x = shared("linear"), images()
     shuffled = copy.deepcopy(toy.module)
@@ -107,7 +108,7 @@ def test_target_forms_agree(method, name):
 def test_all_classes_or_a_refusal(method, name):
     """Where the gradient or the contribution of each class costs a pass of its own, "all" is refused."""
     module, x = shared(name).module, images()
-    if name == "deep" and method in ONE_PASS_A_CLASS:
+    if method in ALONE or (name == "deep" and method in ONE_PASS_A_CLASS):
         with pytest.raises(ValueError, match="TopK"):
             explain(module, method, x, target="all")
         return

@@ -28,8 +28,10 @@ def test_methods_give_together_what_they_give_alone(toy):
     x, target = networks.images(), torch.tensor([[0, 1], [2, 0]])
     for method, shared, alone in zip(methods, explain_together(cams, x, target), cams, strict=True):
         expected = alone.explain(x, target=target)
-        assert torch.equal(shared.maps, expected.maps), method
-        assert torch.equal(shared.raw, expected.raw), method
+        # Near and not equal: a folded copy that one method makes serves those that run after it.
+        size = float(expected.raw.abs().max())
+        torch.testing.assert_close(shared.raw, expected.raw, rtol=0, atol=1e-5 * size, msg=method)
+        torch.testing.assert_close(shared.maps, expected.maps, rtol=0, atol=1e-4, msg=method)
         assert torch.equal(shared.target, expected.target)
         assert shared.cost.forwards >= expected.cost.forwards - len(x)
 

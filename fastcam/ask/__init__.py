@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
-from fastcam.methods.evidence_perturbed import PerturbedScores
+from fastcam.methods.evidence_perturbed import GroupScores, PerturbedScores
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
 
 from . import at_layer, masked
+from .groups import by_groups
 from .perturbed import perturbed
 from .question import Answer, Question, Sights
 from .sampled import sampled
@@ -43,6 +44,7 @@ ASKS: dict[type, Ask] = {
     Gradients: gradients,
     InputScores: each(masked.by_input_scores),
     LayerScores: each(masked.by_layer_scores),
+    GroupScores: each(by_groups),
     PerturbedScores: each(perturbed),
 }
 

@@ -146,3 +146,12 @@ def every_class_in_one_pass(question: Question, forward: Forward, what: str) -> 
             f"global average pooling follows layer {forward.captured.name!r}; pass TopK(k) or the classes you need, "
             "or use reciprocam or scorecam"
         )
+
+
+def own_pass_a_class(question: Question, what: str) -> None:
+    """Raise where target="all" would need a pass for each class, wherever the layer."""
+    if isinstance(question.target, str) and question.target == "all":
+        raise ValueError(
+            f"target='all' would take {what} of its own for every class, {question.method.name} shares none between "
+            "classes; pass TopK(k) or the classes you need, or use reciprocam or scorecam"
+        )

@@ -1,6 +1,22 @@
 """Class activation maps as formulas over tensors: no network is known here."""
 
-from . import activations, gradients, perturbations, scores
+from . import (
+    activations,
+    gradients,
+    groups,
+    perturbations,
+    scores,
+)
 from .registry import METHODS, Method, list_methods, method
 
-__all__ = ["METHODS", "Method", "activations", "gradients", "list_methods", "method", "perturbations", "scores"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "activations",
+    "gradients",
+    "groups",
+    "list_methods",
+    "method",
+    "perturbations",
+    "scores",
+]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .evidence_perturbed import PerturbedScores
+from .evidence_perturbed import Perturbed
 
 Options = dict[str, Any]
 
@@ -115,4 +115,4 @@ class Contributions:
     cost: ClassVar[str] = "1 F + 2 tail forwards + 1 tail backward; GAP + linear: 1 F"
 
 
-Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | PerturbedScores
+Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | Perturbed

@@ -46,3 +46,23 @@ class PerturbedScores:
     def cost(self) -> str:
         """In forwards F."""
         return f"(1 + {self.count}) F"
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """`maps` (B, T, G, h, w), `s` (B, T, G): scores of the image seen through each, `base` (B, T): of none of it.
+
+    Attributes:
+        group: (activations, gradients, options) -> the maps.
+        hide: (images, options) -> the images as they look where a mask is zero, in float32 at least.
+    """
+
+    group: Callable[[Tensor, Tensor, Options], Tensor]
+    hide: Callable[[Tensor, Options], Tensor]
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = True
+    needs: ClassVar[str] = "gradients at the layer, and scores of masked images"
+    cost: ClassVar[str] = "(2 + targets x groups) F + 1 tail backward; GAP tail: no backward"
+
+
+Perturbed = PerturbedScores | GroupScores
