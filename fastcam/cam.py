@@ -15,7 +15,7 @@ from .explanation import Explanation, finish
 from .inputs import check_images
 from .methods.registry import find
 from .model.capture import evaluation
-from .model.layers import INPUT, LayerSpec, as_list
+from .model.layers import INPUT, SCALES, LayerSpec, as_list
 from .model.layers import find as find_layer
 from .model.network import Network
 from .model.outputs import Selector
@@ -38,7 +38,8 @@ class CAM:
     Args:
         model: maps images (B, C, H, W) to logits (B, classes), or to a tuple, dict or Hugging Face output of them.
         method: its name, see `fastcam.list_methods()`.
-        layer: a name, a module, a list of them (fused), or None for the last spatial map.
+        layer: a name, a module, a list of them (fused), or None for the last spatial map; of methods that join
+            several layers in one map, None is the last map of each resolution.
         batch_size: rows of a masked forward, or "auto": the fastest that `max_memory` allows, found on the way.
         max_memory: bytes that a masked forward may take above the bare forward; a chunk is as small as that asks
             for. None is 256 MB, or no limit where `batch_size` is given.
@@ -185,11 +186,16 @@ class CAM:
             images,
             args,
             kwargs,
-            INPUT if self.method.evidence.at == "input" else self.layer,
+            self._where(),
             target,
             self.budget,
             differentiable,
         )
+
+    def _where(self) -> LayerSpec:
+        """The layer asked for, or what stands for it where the method asks elsewhere."""
+        at = self.method.evidence.at
+        return INPUT if at == "input" else SCALES if at == "layers" and self.layer is None else self.layer
 
     def _explanation(self, question: Question) -> Explanation:
         """Ask, inside `evaluation`, and finish."""
@@ -201,7 +207,7 @@ class CAM:
         maps = [finish(one.raw, size, clip) for one in answers]
         fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
         first = answers[0]
-        self.layer_names = [one.forward.captured.name for one in answers]
+        self.layer_names = [name for one in answers for name in one.layers or (one.forward.captured.name,)]
         raws = [one.raw[:, 0] if first.target.single else one.raw for one in answers]
         classes = first.target.classes
         logits, given = first.forward.logits, first.attributions
@@ -209,7 +215,7 @@ class CAM:
             logits = logits.clone() if logits.is_inference() else logits.detach()
         return Explanation(
             maps=fused[:, 0] if first.target.single else fused,
-            raw=raws if isinstance(self.layer, Sequence) and not isinstance(self.layer, str) else raws[0],
+            raw=raws if self._lists() else raws[0],
             logits=logits,
             target=classes[:, 0] if classes is not None and first.target.single else classes,
             layer=self.layer_names,
@@ -217,6 +223,11 @@ class CAM:
             cost=cost,
             attributions=given if given is None or not first.target.single else given[:, 0],
         )
+
+    def _lists(self) -> bool:
+        """Whether there is a raw map for each layer of a list."""
+        several = isinstance(self.layer, Sequence) and not isinstance(self.layer, str)
+        return several and self.method.evidence.at != "layers"
 
     def _fuse(self, maps: Tensor) -> Tensor:
         fused = maps.mean(0) if self.fusion == "mean" else maps.amax(0)

@@ -17,10 +17,10 @@ METHODS = list_methods()
 RANDOM = {"randomcam", "sscam", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}
-ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam"}
+ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam", "zoomcam"}
 ALONE = {"groupcam"}  # no two classes share a pass
 BLIND = {"eigencam", "randomcam"}  # they ask no score
-PROBABILITY = {"groupcam", "reciprocam", "rise"}  # by default of their option score
+PROBABILITY = {"groupcam", "polycam", "reciprocam", "rise"}  # by default of their option score
 NETWORKS = ("linear", "deep")
 CALLS = [(method, name) for method in METHODS for name in NETWORKS if (method, name) != ("cam", "deep")]
 calls = pytest.mark.parametrize(("method", "name"), CALLS)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
-from fastcam.methods.evidence_perturbed import GroupScores, PerturbedScores
+from fastcam.methods.evidence_perturbed import GroupScores, LayeredGradients, LayeredScores, PerturbedScores
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
 
-from . import at_layer, masked
+from . import at_layer, layered, masked
 from .groups import by_groups
 from .perturbed import perturbed
 from .question import Answer, Question, Sights
@@ -45,6 +45,8 @@ ASKS: dict[type, Ask] = {
     InputScores: each(masked.by_input_scores),
     LayerScores: each(masked.by_layer_scores),
     GroupScores: each(by_groups),
+    LayeredGradients: layered.gradients,
+    LayeredScores: layered.scores,
     PerturbedScores: each(perturbed),
 }
 

@@ -106,12 +106,14 @@ class Answer:
         forward: of the images.
         target: as it was resolved.
         attributions: (B, T, C, H, W) signed, of methods that explain the image itself.
+        layers: names of the layers that the maps join, where they join several.
     """
 
     raw: Tensor
     forward: Forward
     target: Target
     attributions: Tensor | None = None
+    layers: tuple[str, ...] = ()
 
 
 def activations_of(forward: Forward) -> Tensor:

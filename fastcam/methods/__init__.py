@@ -4,6 +4,7 @@ from . import (
     activations,
     gradients,
     groups,
+    layered,
     perturbations,
     scores,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "activations",
     "gradients",
     "groups",
+    "layered",
     "list_methods",
     "method",
     "perturbations",

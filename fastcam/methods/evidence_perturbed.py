@@ -65,4 +65,31 @@ class GroupScores:
     cost: ClassVar[str] = "(2 + targets x groups) F + 1 tail backward; GAP tail: no backward"
 
 
-Perturbed = PerturbedScores | GroupScores
+@dataclass(frozen=True)
+class LayeredGradients:
+    """For each of several layers `a` (B, C, h, w) and `g` = dS/dA (B, T, C, h, w); and the images' (H, W)."""
+
+    at: ClassVar[str] = "layers"
+    grad: ClassVar[bool] = True
+    needs: ClassVar[str] = "gradients at several layers"
+    cost: ClassVar[str] = "1 F + 1 backward down to the first layer"
+
+
+@dataclass(frozen=True)
+class LayeredScores:
+    """For each of several layers `a` (B, C, h, w) and the scores of the image under its masks; and `y` (B, T).
+
+    Attributes:
+        masks: activations (C, h, w) -> masks in [0, 1] before they are resized.
+        signs: options -> which images are scored: "+" through each mask, "-" without what it shows.
+    """
+
+    masks: Callable[[Tensor], Tensor]
+    signs: Callable[[Options], tuple[str, ...]]
+    at: ClassVar[str] = "layers"
+    grad: ClassVar[bool] = False
+    needs: ClassVar[str] = "scores of images masked by several layers"
+    cost: ClassVar[str] = "(1 + signs x K) F, K the distinct channels of all layers"
+
+
+Perturbed = PerturbedScores | GroupScores | LayeredGradients | LayeredScores

@@ -124,26 +124,7 @@ class Forward:
         for known, gradients in self._known:
             if classes is not None and torch.equal(known, classes):
                 return gradients
-        with torch.inference_mode(False), torch.enable_grad():
-            scores = score(self.logits)
-            columns = scores.shape[1]
-            rows = []
-            for t in range(columns):
-                tally.count(backwards=len(self.images))
-                if not scores.requires_grad:
-                    raise self._no_gradient()
-                keep = create_graph or self.shared or t + 1 < columns
-                (g,) = torch.autograd.grad(
-                    scores[:, t].sum(),
-                    self.captured.output,
-                    retain_graph=keep,
-                    create_graph=create_graph,
-                    allow_unused=True,
-                )
-                if g is None:
-                    raise self._no_gradient()
-                rows.append(self.captured.layout.maps(g))
-        gradients = torch.stack(rows, 1)
+        (gradients,) = gradients_together([self], score, create_graph=create_graph)
         if self.shared and classes is not None and not create_graph:
             self._known.append((classes, gradients))
         return gradients
@@ -154,3 +135,39 @@ class Forward:
             "a layer on the path to the output, a target that is a function of the logits, or a method without "
             "gradients (scorecam, ablationcam, reciprocam, eigencam)"
         )
+
+
+def gradients_together(
+    forwards: list[Forward], score: Callable[[Any], Tensor], *, create_graph: bool = False
+) -> list[Tensor]:
+    """dS/dA at several layers of one recorded forward, with one backward for each target.
+
+    Args:
+        forwards: of one run of the network, each seen at another layer.
+        score: logits -> (B, T)
+        create_graph: keep the graph of the gradients.
+
+    Returns:
+        (B, T, C, h, w) of each layer.
+
+    Raises:
+        ValueError: the score does not depend on one of the layers.
+    """
+    first, outputs = forwards[0], [one.captured.output for one in forwards]
+    with torch.inference_mode(False), torch.enable_grad():
+        scores = score(first.logits)
+        columns = scores.shape[1]
+        rows: list[list[Tensor]] = [[] for _ in forwards]
+        for t in range(columns):
+            tally.count(backwards=len(first.images))
+            if not scores.requires_grad:
+                raise first._no_gradient()
+            keep = create_graph or first.shared or t + 1 < columns
+            found = torch.autograd.grad(
+                scores[:, t].sum(), outputs, retain_graph=keep, create_graph=create_graph, allow_unused=True
+            )
+            for one, g, row in zip(forwards, found, rows, strict=True):
+                if g is None:
+                    raise one._no_gradient()
+                row.append(one.captured.layout.maps(g))
+    return [torch.stack(row, 1) for row in rows]

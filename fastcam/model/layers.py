@@ -18,6 +18,7 @@ from .tokens import Layout, find_layout
 One = str | nn.Module
 LayerSpec = One | Sequence[One] | None
 INPUT = "(input)"  # the images themselves, where a layer would stand; no module can have this name
+SCALES = "(scales)"  # the last map of each resolution, where a layer would be named
 TRIVIAL = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 
 
@@ -211,6 +212,28 @@ class Trace:
             if names and not score_map:
                 return names[-1]
         return None
+
+    def scales(self, classes: int | None) -> list[str]:
+        """The last map of each resolution down to the default layer, of the maps of the outermost modules.
+
+        Args:
+            classes: how many logits the model gives, or None.
+
+        Returns:
+            Names in the order of execution, the default layer last; empty where there is none.
+        """
+        default, found = self.default(classes), {}
+        for group in self.groups if default is not None else []:
+            names = [name for name, module in group.modules if not is_trivial(module)]
+            if not names or is_pool(group.modules[0][1]) or group.layout.kind == "tokens":
+                continue
+            depth, size = names[-1].count("."), group.layout.size
+            if size not in found or depth <= found[size][0]:
+                found[size] = (depth, names[-1])
+            if default in names:
+                break
+        ends = next((g.layout.size for g in self.groups if any(n == default for n, _ in g.modules)), None)
+        return [name for size, (_, name) in found.items() if size != ends] + ([] if default is None else [default])
 
     def infos(self, classes: int | None) -> Iterator[LayerInfo]:
         """Every layer with a spatial map, in order of execution."""

@@ -30,6 +30,7 @@ class Facts:
     structures: dict[str, Structure | None] = field(default_factory=dict)
     splits: dict[Any, Split | None] = field(default_factory=dict)
     defaults: dict[Any, str] = field(default_factory=dict)
+    scales: dict[Any, list[str]] = field(default_factory=dict)
     tunings: dict[Any, Any] = field(default_factory=dict)
     row_bytes: dict[Any, int] = field(default_factory=dict)
     engines: dict[Any, Any] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class Network:
             images: (B, C, H, W)
             args: further inputs of the model.
             kwargs: the same by name.
-            layer: None, a name, a module, a list of them, or `layers.INPUT`.
+            layer: None, a name, a module, a list of them, `layers.SCALES`, or `layers.INPUT`.
             grad: record the tail, unless it is known to be a pooled one.
             differentiable: record everything.
 
@@ -124,8 +125,12 @@ class Network:
         def see(names: list[str]) -> list[Shot]:
             return self._see(run, size, names, images.device, grad=grad, differentiable=differentiable)
 
-        if layer is None:
-            key = (tuple(images.shape[1:]), len(args), tuple(kwargs))
+        key = (tuple(images.shape[1:]), len(args), tuple(kwargs))
+        if layer == layers.SCALES:
+            if key not in self.facts.scales:
+                self.facts.scales[key] = self._scales(run, size, images.device)
+            shots = see(self.facts.scales[key])
+        elif layer is None:
             shots = self._see_default(run, size, see, key, images.device)
         else:
             shots = see([layers.find(self.model, one)[0] for one in layers.as_list(layer)])
@@ -161,16 +166,20 @@ class Network:
                 if one.after is not None and is_last_map(self.model, one.after, one.layout, size, _classes(logits)):
                     self.facts.defaults[key] = guessed
                     return shots
+        self.facts.defaults[key] = self._scales(run, size, device)[-1]
+        return see([self.facts.defaults[key]])
+
+    def _scales(self, run: Callable[[], Any], size: tuple[int, int], device: torch.device) -> list[str]:
+        """The last map of each resolution, the default layer last, from a forward that is watched."""
         with layers.Trace(self.model, size) as trace, self.running(device):
             logits = self.select(run())
-        name = trace.default(_classes(logits))
-        if name is None:
+        names = trace.scales(_classes(logits))
+        if not names:
             raise ValueError(
                 f"{type(self.model).__name__} gives no spatial map for images of {size[0]}x{size[1]}; "
                 "pass layer= one that does, or larger images"
             )
-        self.facts.defaults[key] = name
-        return see([name])
+        return names
 
     def _see(
         self,
