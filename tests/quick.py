@@ -12,6 +12,7 @@ OPTIONS = {
     "integratedgradcam": {"samples": 3},
     "iscam": {"samples": 3},
     "occlusion": {"size": 8, "stride": 6},
+    "opticam": {"steps": 3},
     "rise": {"samples": 12},
     "smoothgradcampp": {"samples": 2},
     "sscam": {"samples": 2},

@@ -9,12 +9,19 @@ import torch
 from torch import Tensor
 
 from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
-from fastcam.methods.evidence_perturbed import GroupScores, LayeredGradients, LayeredScores, PerturbedScores
+from fastcam.methods.evidence_perturbed import (
+    GroupScores,
+    LayeredGradients,
+    LayeredScores,
+    OptimizedScores,
+    PerturbedScores,
+)
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
 
 from . import at_layer, layered, masked
 from .groups import by_groups
+from .optimized import optimized
 from .perturbed import perturbed
 from .question import Answer, Question, Sights
 from .sampled import sampled
@@ -47,6 +54,7 @@ ASKS: dict[type, Ask] = {
     GroupScores: each(by_groups),
     LayeredGradients: layered.gradients,
     LayeredScores: layered.scores,
+    OptimizedScores: each(optimized),
     PerturbedScores: each(perturbed),
 }
 

@@ -5,6 +5,7 @@ from . import (
     gradients,
     groups,
     layered,
+    optimized,
     perturbations,
     scores,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "layered",
     "list_methods",
     "method",
+    "optimized",
     "perturbations",
     "scores",
 ]

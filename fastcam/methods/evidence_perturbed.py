@@ -92,4 +92,23 @@ class LayeredScores:
     cost: ClassVar[str] = "(1 + signs x K) F, K the distinct channels of all layers"
 
 
-Perturbed = PerturbedScores | GroupScores | LayeredGradients | LayeredScores
+@dataclass(frozen=True)
+class OptimizedScores:
+    """`weights` (B, T, C) of the activations `a` (B, 1, C, h, w), found by steps along the gradient of a score.
+
+    Attributes:
+        start: activations (B, C, h, w) -> the first parameters (B, C).
+        mask: (parameters (n, C), activations (n, C, h, w), (H, W)) -> masks (n, 1, H, W), with a graph.
+        loss: (scores of the images (n,), scores under the masks (n,), options) -> (n,)
+    """
+
+    start: Callable[[Tensor], Tensor]
+    mask: Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
+    loss: Callable[[Tensor, Tensor, Options], Tensor]
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = False
+    needs: ClassVar[str] = "gradients of the scores of masked images"
+    cost: ClassVar[str] = "1 F + targets x steps x (1 F + 1 backward)"
+
+
+Perturbed = PerturbedScores | GroupScores | LayeredGradients | LayeredScores | OptimizedScores
