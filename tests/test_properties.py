@@ -18,9 +18,10 @@ RANDOM = {"randomcam", "sscam", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}
 ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam", "zoomcam"}
+ONE_PASS_A_CLASS |= {"segeigencam", "finercam", "shapleycam"}
 ALONE = {"groupcam", "opticam"}  # no two classes share a pass
-BLIND = {"eigencam", "randomcam"}  # they ask no score
-PROBABILITY = {"groupcam", "polycam", "reciprocam", "rise"}  # by default of their option score
+BLIND = {"eigencam", "randomcam", "activationmap", "fem", "kpcacam"}  # they ask no score
+PROBABILITY = {"groupcam", "polycam", "reciprocam", "rise", "shapleycam"}  # by default of their option score
 NETWORKS = ("linear", "deep")
 CALLS = [(method, name) for method in METHODS for name in NETWORKS if (method, name) != ("cam", "deep")]
 calls = pytest.mark.parametrize(("method", "name"), CALLS)
@@ -124,8 +125,8 @@ def test_functions_as_targets(method, name):
     module, x = shared(name).module, images()
     wanted = explain(module, method, x, target=torch.tensor([2, 1]))
     functions = [lambda scores: scores[:, 2], lambda scores: scores[:, 1]]
-    if method == "cam":  # a row of the classifier is all it has
-        with pytest.raises(ValueError, match="cam needs classes"):
+    if method in {"cam", "finercam"}:  # a row of the classifier, or other classes, are all they have
+        with pytest.raises(ValueError, match=r"cam .*needs classes|cam needs classes"):
             explain(module, method, x, target=functions)
         return
     if method in PROBABILITY:  # a function has none

@@ -9,6 +9,14 @@ import torch
 from torch import Tensor
 
 from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
+from fastcam.methods.evidence_derivatives import Contrasts, Curvature
+from fastcam.methods.evidence_inputs import (
+    BiasGradients,
+    GuidedGradients,
+    InputContributions,
+    InputGradients,
+    PixelMask,
+)
 from fastcam.methods.evidence_perturbed import (
     GroupScores,
     LayeredGradients,
@@ -19,7 +27,7 @@ from fastcam.methods.evidence_perturbed import (
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
 
-from . import at_layer, layered, masked
+from . import at_input, at_layer, derivatives, layered, masked, pixels
 from .groups import by_groups
 from .optimized import optimized
 from .perturbed import perturbed
@@ -49,6 +57,13 @@ ASKS: dict[type, Ask] = {
     Classifier: each(at_layer.classifier),
     Contributions: each(at_layer.contributions),
     Gradients: gradients,
+    Contrasts: each(derivatives.contrasts),
+    Curvature: each(derivatives.curvature),
+    InputGradients: at_input.gradients,
+    GuidedGradients: at_input.guided,
+    InputContributions: at_input.contributions,
+    BiasGradients: at_input.bias_gradients,
+    PixelMask: pixels.masked,
     InputScores: each(masked.by_input_scores),
     LayerScores: each(masked.by_layer_scores),
     GroupScores: each(by_groups),
@@ -57,6 +72,8 @@ ASKS: dict[type, Ask] = {
     OptimizedScores: each(optimized),
     PerturbedScores: each(perturbed),
 }
+
+LOOKS: dict[type, Callable[[Question], list[Forward]]] = {Curvature: derivatives.look}  # forwards of another kind
 
 
 def answer(question: Question) -> list[Answer]:
@@ -71,7 +88,8 @@ def answer(question: Question) -> list[Answer]:
     Raises:
         ValueError: the method cannot be served by this model or for this target.
     """
-    forwards = question.look(question.images)
+    look = LOOKS.get(type(question.method.evidence))
+    forwards = question.look(question.images) if look is None else look(question)
     target = resolve(question.target, forwards[0].logits, len(question.images))
     ask = ASKS[type(question.method.evidence)]
     device = question.images.device.type

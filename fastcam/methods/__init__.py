@@ -2,8 +2,11 @@
 
 from . import (
     activations,
+    components,
+    contrasts,
     gradients,
     groups,
+    inputs,
     layered,
     optimized,
     perturbations,
@@ -15,8 +18,11 @@ __all__ = [
     "METHODS",
     "Method",
     "activations",
+    "components",
+    "contrasts",
     "gradients",
     "groups",
+    "inputs",
     "layered",
     "list_methods",
     "method",

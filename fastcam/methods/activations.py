@@ -38,10 +38,23 @@ def principal(o: Tensor, centered: bool) -> Tensor:
     else:
         vectors = torch.linalg.eigh(o @ o.mT).eigenvectors[..., -1:]
         projected = (o * vectors).sum(-2)
+    return with_sign_of(projected, total).unflatten(-1, size)
+
+
+def with_sign_of(projected: Tensor, total: Tensor) -> Tensor:
+    """The projection, or its negative if that agrees with the total; at right angles the largest value is positive.
+
+    Args:
+        projected: (..., N)
+        total: (..., N)
+
+    Returns:
+        (..., N)
+    """
     agreement = (projected * total).sum(-1, keepdim=True)
     largest = projected.gather(-1, projected.abs().argmax(-1, keepdim=True))
     sign = torch.where(torch.where(agreement == 0, largest, agreement) < 0, -1.0, 1.0)
-    return (sign * projected).unflatten(-1, size)
+    return sign * projected
 
 
 @method(

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .evidence_derivatives import Derivatives
+from .evidence_inputs import Inputs
 from .evidence_perturbed import Perturbed
 
 Options = dict[str, Any]
@@ -115,4 +117,4 @@ class Contributions:
     cost: ClassVar[str] = "1 F + 2 tail forwards + 1 tail backward; GAP + linear: 1 F"
 
 
-Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | Perturbed
+Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | Derivatives | Perturbed | Inputs

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from . import tally
 from .capture import Captured
+from .layers import INPUT
 from .pooled import PooledTail
 from .split import Split, cut
 from .tails import CutTail, WholeModel
@@ -32,6 +33,7 @@ class Forward:
         logits: what is scored.
         pooled: the pooled tail, if this forward proved one.
         shared: whether several methods ask it: their gradients are then computed once, and the graph kept.
+        watch: under what it ran, see `rules.ruled`.
     """
 
     network: Network
@@ -43,6 +45,7 @@ class Forward:
     logits: Any
     pooled: PooledTail | None
     shared: bool = False
+    watch: Any = None
 
     def __post_init__(self) -> None:
         self._known: list[tuple[Tensor, Tensor]] = []
@@ -81,7 +84,7 @@ class Forward:
                         self.network.select,
                     )
                 ) or None
-            if splits[key] is None:
+            if splits[key] is None and self.captured.name != INPUT:
                 warnings.warn(
                     f"{type(model).__name__} cannot be cut at {self.captured.name!r} by torch.export; masked "
                     "forwards there run the whole model, which is exact but slower",
@@ -129,7 +132,8 @@ class Forward:
             self._known.append((classes, gradients))
         return gradients
 
-    def _no_gradient(self) -> ValueError:
+    def no_gradient(self) -> ValueError:
+        """What to raise where the score does not depend on the layer."""
         return ValueError(
             f"the score does not depend on layer {self.captured.name!r} through differentiable operations; choose "
             "a layer on the path to the output, a target that is a function of the logits, or a method without "
@@ -161,13 +165,13 @@ def gradients_together(
         for t in range(columns):
             tally.count(backwards=len(first.images))
             if not scores.requires_grad:
-                raise first._no_gradient()
+                raise first.no_gradient()
             keep = create_graph or first.shared or t + 1 < columns
             found = torch.autograd.grad(
                 scores[:, t].sum(), outputs, retain_graph=keep, create_graph=create_graph, allow_unused=True
             )
             for one, g, row in zip(forwards, found, rows, strict=True):
                 if g is None:
-                    raise one._no_gradient()
+                    raise one.no_gradient()
                 row.append(one.captured.layout.maps(g))
     return [torch.stack(row, 1) for row in rows]

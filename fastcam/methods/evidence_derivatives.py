@@ -1,0 +1,55 @@
+"""What methods ask of derivatives beyond those of the score itself: of a difference of scores, and second ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .evidence import Options
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """`g` = dS/dA as `Gradients` give it, of a score that sets a class against those that score nearest to it.
+
+    Attributes:
+        contrast: (logits (B, classes), y (B, T), references (B, T, n), options) -> S (B, T).
+    """
+
+    contrast: Callable[[Tensor, Tensor, Tensor, Options], Tensor]
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = True
+    needs: ClassVar[str] = "gradients at the layer, and logits of several classes"
+    cost: ClassVar[str] = "1 F + 1 tail backward; GAP tail: 1 F"
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """`g` = dS/dA and `h` = H A, (B, T, C, h, w) each, H the second derivatives of S by the activations.
+
+    Attributes:
+        utility: (logits (B, classes), classes (B, T), options) -> S (B, T), what is differentiated for classes.
+    """
+
+    utility: Callable[[Tensor, Tensor, Options], Tensor]
+    at: ClassVar[str] = "layer"
+    grad: ClassVar[bool] = True
+    needs: ClassVar[str] = "gradients and second derivatives at the layer"
+    cost: ClassVar[str] = "1 F + 2 tail backwards; GAP tail: 1 F"
+
+
+Derivatives = Contrasts | Curvature
+
+
+def whole(value: Any) -> bool:
+    """Whether an option is an int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def number(value: Any) -> bool:
+    """Whether an option is an int or a float, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
