@@ -14,6 +14,8 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
+from .layers import INPUT
+
 EXPORT_BATCH = 2  # torch.export takes a batch of 1 for a constant
 CANDIDATES = 8  # nodes of the layer tried as its output, last first
 
@@ -68,7 +70,7 @@ def cut(
 
     Args:
         model: in evaluation mode.
-        layer: its dotted name.
+        layer: its dotted name, or `layers.INPUT` for the images themselves.
         args: the forward's inputs, batch first.
         kwargs: the same by name.
         activations: what the layer gave for them.
@@ -86,6 +88,8 @@ def cut(
         return None
     assert isinstance(module, GraphModule)
     inside = [node for node in module.graph.nodes if _runs_in(node, layer)]
+    if layer == INPUT:
+        inside = [node for node in module.graph.nodes if node.op == "placeholder"][:1]
     shape = tuple(activations.shape[1:])
     fitting = [n for n in inside if isinstance(_value(n), Tensor) and tuple(_value(n).shape[1:]) == shape]
     for node in reversed(fitting[-CANDIDATES:]):
