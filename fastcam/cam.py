@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .ask import Question, answer
 from .explanation import Explanation, finish
-from .inputs import check_images
+from .inputs import check_images, check_rank
 from .methods.registry import find
 from .model.capture import evaluation
 from .model.layers import INPUT, SCALES, LayerSpec, as_list
@@ -36,7 +36,8 @@ class CAM:
     no difference.
 
     Args:
-        model: maps images (B, C, H, W) to logits (B, classes), or to a tuple, dict or Hugging Face output of them.
+        model: maps images (B, C, H, W) to logits (B, classes), or to a tuple, dict or Hugging Face output of them;
+            or signals (B, C, L), or volumes (B, C, D, H, W), whose maps are (B, L) and (B, D, H, W).
         method: its name, see `fastcam.list_methods()`.
         layer: a name, a module, a list of them (fused), or None for the last spatial map; of methods that join
             several layers in one map, None is the last map of each resolution.
@@ -118,7 +119,7 @@ class CAM:
         """The maps of a batch.
 
         Args:
-            images: (B, C, H, W) as the model takes them, on its device.
+            images: (B, C, H, W) as the model takes them, on its device; signals (B, C, L), volumes (B, C, D, H, W).
             *args: further inputs of the model.
             target: None (the predicted class), an int, (B,) or (B, T) classes, `TopK(k)`, "all", a callable from
                 logits (n, ...) to scores (n,), or one callable for each image.
@@ -127,7 +128,8 @@ class CAM:
             **kwargs: further inputs of the model by name.
 
         Returns:
-            (B, H, W), or (B, T, H, W) for T targets an image: float32 in [0, 1], on the images' device.
+            (B, H, W), or (B, T, H, W) for T targets an image: float32 in [0, 1], on the images' device. (B, L) or
+            (B, T, L) of signals, (B, D, H, W) or (B, T, D, H, W) of volumes.
 
         Raises:
             ValueError: images, target or layer that cannot be explained; the message says how to mend it.
@@ -177,6 +179,7 @@ class CAM:
         differentiable: bool = False,
     ) -> Question:
         check_images(images, self.network.model, self.network.precision)
+        check_rank(images, self.method.name, self.method.ranks)
         if differentiable and "scores" in self.method.needs:
             raise ValueError(f"{self.method.name} has no differentiable form; use a gradient method, cam or eigencam")
         return Question(
@@ -202,15 +205,16 @@ class CAM:
         images = question.images
         with counting() as cost:
             answers = answer(question)
-        size = (int(images.shape[-2]), int(images.shape[-1]))
         clip = self.method.clip(self.options)
-        maps = [finish(one.raw, size, clip) for one in answers]
+        size = tuple(images.shape[2:])
+        raws = [one.spread(size) for one in answers]
+        maps = [finish(raw, size, clip) for raw in raws]
         fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
         first = answers[0]
         self.layer_names = [name for one in answers for name in one.layers or (one.forward.captured.name,)]
-        raws = [one.raw[:, 0] if first.target.single else one.raw for one in answers]
+        raws = [raw[:, 0] if first.target.single else raw for raw in raws]
         classes = first.target.classes
-        logits, given = first.forward.logits, first.attributions
+        logits, given = first.forward.logits, first.spread_attributions(size)
         if isinstance(logits, Tensor) and not question.differentiable:
             logits = logits.clone() if logits.is_inference() else logits.detach()
         return Explanation(
@@ -231,7 +235,7 @@ class CAM:
 
     def _fuse(self, maps: Tensor) -> Tensor:
         fused = maps.mean(0) if self.fusion == "mean" else maps.amax(0)
-        return finish(fused, (fused.shape[-2], fused.shape[-1]), "never")
+        return finish(fused, tuple(fused.shape[2:]), "never")
 
     def __repr__(self) -> str:
         """The model's class, the method and the layer."""

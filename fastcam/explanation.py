@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import ops
 from .model.outputs import require_finite, widen
 from .model.tally import Tally
+from .ops.spaces import finish_maps
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Explanation:
     """Maps and what they stand on.
 
     Attributes:
-        maps: (B, H, W), or (B, T, H, W) for T targets an image; float32 in [0, 1], on the images' device. A map
-            that is the same everywhere is zero.
-        raw: (B, h, w) or (B, T, h, w) signed and not normalized, at the layer's size; a list of them for a list
-            of layers.
+        maps: (B, H, W), or (B, T, H, W) for T targets an image; (B, L) of signals, (B, D, H, W) of volumes, with T
+            likewise. float32 in [0, 1], on the images' device. A map that is the same everywhere is zero.
+        raw: (B, h, w) or (B, T, h, w) signed and not normalized, at the layer's size, or (l,) or (d, h, w) in place of
+            (h, w); a list of them for a list of layers.
         logits: what the model gave, (B, classes) for a classifier.
         target: (B,) or (B, T) classes that were explained, None for a callable.
         layer: names of the layers.
@@ -40,20 +40,21 @@ class Explanation:
     attributions: Tensor | None = None
 
 
-def finish(raw: Tensor, size: tuple[int, int], clip: str) -> Tensor:
+def finish(raw: Tensor, size: tuple[int, ...], clip: str) -> Tensor:
     """Signed maps to the images' size and to [0, 1].
 
     Args:
-        raw: (B, T, h, w)
-        size: (H, W), in pixels.
+        raw: (B, T, h, w), (B, T, l) or (B, T, d, h, w)
+        size: (H, W), in pixels; (L,) or (D, H, W).
         clip: where negative values are cut: "before" resizing, "after" it, or "never".
 
     Returns:
-        (B, T, H, W) float32; a map that is the same everywhere is zero.
+        (B, T, *size) float32; a map that is the same everywhere is zero.
 
     Raises:
         ValueError: NaN or infinite values.
     """
-    batch, targets = raw.shape[:2]
+    batch, targets, *shape = raw.shape
     require_finite(raw, "the map has", "check the model's weights, or choose another layer")
-    return ops.resize_normalize(widen(raw).flatten(0, 1), size, clip).unflatten(0, (batch, targets)).float()
+    seen = widen(raw).flatten(0, 1).flatten(1, -2) if len(shape) > 1 else widen(raw).flatten(0, 1).unsqueeze(1)
+    return finish_maps(seen, tuple(shape), size, clip).unflatten(0, (batch, targets)).float()

@@ -67,7 +67,7 @@ class Scorer:
         """The scores of rows that are made as they are needed.
 
         Args:
-            like: (B, C, H, W) images; the rows have their size, type and device.
+            like: (B, C, H, W) images, (B, C, L) or (B, C, D, H, W); the rows have their size, type and device.
             rows: how many there are.
             fill: (start, stop, out) writes the rows [start, stop) into out (n, C, H, W).
             score: (logits, start, stop) -> (n, T)
@@ -117,7 +117,7 @@ class Scorer:
             if alone and not compiled:
                 engine = engines.find(network, budget, like, rows, first, lambda row: in_torch(row, 0, 1))
             run = in_torch if engine is None else lambda chunk, start, stop: engine(chunk)
-            last = size[0] > 1 and (engine is None or engine.channels_last)
+            last = len(size) == 3 and size[0] > 1 and (engine is None or engine.channels_last)
             writer = Writer(size, like.dtype, device, channels_last=last)
             bounded = budget.max_memory or (DEFAULT_MEMORY if budget.batch_size == "auto" else None)
             chunks = Chunks(

@@ -16,6 +16,8 @@ from fastcam.model.forward import Forward
 from fastcam.model.outputs import widen
 from fastcam.model.pooled import PooledTail
 from fastcam.model.tally import count
+from fastcam.model.tokens import as_pictures
+from fastcam.ops.spaces import mask_places, mask_spaces
 from fastcam.scoring import Chunks, score_rows
 from fastcam.streams import Writer
 from fastcam.targets import Target
@@ -120,7 +122,8 @@ def input_scores(question: Question, forward: Forward, target: Target) -> tuple[
         masks = distinct_masks(a[b], normalize, with_constant=not probability)
         distinct, few = len(masks.shapes), within(options.get("budget"), masks, a[b])
         maps = masks.maps if few is None else torch.cat([masks.maps[:, few], masks.maps[:, distinct:]], 1)
-        fill = _Fill(evidence, options, maps, question.images[b : b + 1], normalize, samples, generator)
+        image, shape = question.images[b : b + 1], forward.captured.layout.shape
+        fill = _Fill(evidence, options, maps, shape, image, normalize, samples, generator)
         parts.append((masks, few, fill))
         starts.append(starts[-1] + maps.shape[1] * samples)
     each = score_images(question, target, starts, [fill for _, _, fill in parts], probability)
@@ -143,6 +146,7 @@ class _Fill:
     evidence: InputScores
     options: dict[str, Any]
     maps: Tensor
+    shape: tuple[int, ...]  # of a map's cells
     image: Tensor
     normalize: str
     samples: int
@@ -152,8 +156,9 @@ class _Fill:
 
     def __call__(self, start: int, stop: int, rows: Tensor) -> None:
         if self.evidence.sample is None:
-            ops.mask_images(self.maps, self.image, start, stop, rows, self.normalize)
+            mask_spaces(self.maps, self.shape, self.image, start, stop, rows, self.normalize)
             return
+        rows, image = as_pictures(rows), as_pictures(self.image)[0]
         self._states = {k: state for k, state in self._states.items() if k >= start // self.samples}
         row = start
         while row < stop:
@@ -161,16 +166,17 @@ class _Fill:
             last = min(self.samples, first + stop - row)
             mask, draws = self._of(k)
             rows[row - start : row - start + last - first] = self.evidence.sample(
-                mask, self.image[0], draws[first:last], self.options
+                mask, image, draws[first:last], self.options
             )
             row += last - first
 
     def _of(self, k: int) -> tuple[Tensor, Tensor]:
-        """The mask k (1, H, W) and its samples' draws, made once when the first sample is wanted."""
+        """The mask k (1, H, W) and its samples' draws, seen as pictures, made when the first sample is wanted."""
         if self._mask is None or self._mask[0] != k:
             one = torch.ones_like(self.image[:, :1])
-            mask = ops.mask_images(self.maps, one, k, k + 1, None, self.normalize)[0][0]
-            shape = (self.image.shape[1], self.image.shape[2], self.image.shape[3])
+            mask_spaces(self.maps, self.shape, one, k, k + 1, mask := torch.empty_like(one), self.normalize)
+            mask = as_pictures(mask)[0]
+            shape = (self.image.shape[1], mask.shape[1], mask.shape[2])
             assert self.evidence.draw is not None
             self.generator.set_state(self._states.setdefault(k, self.generator.get_state()))
             self._mask = (k, mask, self.evidence.draw(self.options, shape, self.generator).to(mask))
@@ -221,7 +227,7 @@ def _run_tail(
         if over == "channels":
             ops.mask_channels(a, start, stop, rows)
         else:
-            ops.mask_cells(a, start, stop, rows, kernel)
+            mask_places(a, forward.captured.layout.shape, start, stop, rows, kernel)
 
     def run(maps: Tensor, start: int, stop: int) -> Any:
         count(tails=len(maps))

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from fastcam import ops
 from fastcam.methods.registry import Method
-from fastcam.model import rules
 from fastcam.model.forward import Forward
 from fastcam.model.layers import LayerSpec
 from fastcam.model.network import Network
 from fastcam.model.outputs import widen
+from fastcam.model.tokens import cells_of, spread
 from fastcam.scoring import Budget
 from fastcam.targets import Target, TargetSpec
 
@@ -61,12 +61,7 @@ class Question:
     def sight(self) -> Any:
         """What questions must have in common to share a forward; their images and other inputs are the same."""
         layer = self.layer if self.layer is None or isinstance(self.layer, str) else id(self.layer)
-        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer, self.rule)
-
-    @property
-    def rule(self) -> str | None:
-        """Under which rule its forwards run, see `rules.ruled`."""
-        return getattr(self.method.evidence, "rule", None)
+        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer)
 
     def look(self, images: Tensor, times: int = 1) -> list[Forward]:
         """One forward at the layers, with gradients where the method needs them.
@@ -83,12 +78,9 @@ class Question:
             grad = self.sight in shared.with_gradients
         args = [self._repeated(v, times) for v in self.args]
         kwargs = {name: self._repeated(v, times) for name, v in self.kwargs.items()}
-        with rules.ruled(self.rule) as watch:
-            forwards = self.network.forward(
-                images, tuple(args), kwargs, self.layer, grad=grad, differentiable=self.differentiable
-            )
-        for forward in forwards:
-            forward.watch = watch
+        forwards = self.network.forward(
+            images, tuple(args), kwargs, self.layer, grad=grad, differentiable=self.differentiable
+        )
         if shared is not None:
             shared.forwards[self.sight] = forwards
             for forward in forwards:
@@ -111,10 +103,10 @@ class Answer:
     """Signed maps of one layer, (B, T, h, w), and the forward they stand on.
 
     Attributes:
-        raw: (B, T, h, w)
+        raw: (B, T, h, w), of signals and volumes as `Layout.maps` shows them.
         forward: of the images.
         target: as it was resolved.
-        attributions: (B, T, C, H, W) signed, of methods that explain the image itself.
+        attributions: (B, T, C, H, W) signed, of methods that explain the image itself; likewise.
         layers: names of the layers that the maps join, where they join several.
     """
 
@@ -123,6 +115,19 @@ class Answer:
     target: Target
     attributions: Tensor | None = None
     layers: tuple[str, ...] = ()
+
+    def spread(self, size: tuple[int, ...]) -> Tensor:
+        """`raw` in the shape of the layer's cells, or of the images: (B, T, l), (B, T, h, w) or (B, T, d, h, w).
+
+        Args:
+            size: of the images, (L,), (H, W) or (D, H, W).
+        """
+        shape = self.forward.captured.layout.shape
+        return spread(self.raw, shape if tuple(self.raw.shape[-2:]) == cells_of(shape) else size)
+
+    def spread_attributions(self, size: tuple[int, ...]) -> Tensor | None:
+        """`attributions` in the shape of the images."""
+        return None if self.attributions is None else spread(self.attributions, size)
 
 
 def activations_of(forward: Forward) -> Tensor:

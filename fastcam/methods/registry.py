@@ -52,6 +52,11 @@ class Method:
         return frozenset(inspect.signature(self.weigh).parameters)
 
     @property
+    def ranks(self) -> tuple[int, ...]:
+        """Numbers of spatial axes that it explains: 1 of signals, 2 of pictures, 3 of volumes; its evidence may say."""
+        return getattr(self.evidence, "ranks", (1, 2, 3))
+
+    @property
     def needs(self) -> str:
         """What it asks of the network, in words."""
         return self.evidence.needs

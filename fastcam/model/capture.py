@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .outputs import NoMapError, describe, first_tensor, replace_first
-from .tokens import Layout, find_layout
+from .tokens import Layout, find_layout, gives_features_last
 
 
 @dataclass
@@ -64,7 +64,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 def capture(
     forward: Callable[[], Any],
     layers: list[tuple[str, nn.Module]],
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     *,
     grad: bool = False,
     differentiable: bool = False,
@@ -78,7 +78,7 @@ def capture(
     Args:
         forward: runs the model once, inside `evaluation`.
         layers: (name, module) each.
-        image_size: (H, W) of the images, in pixels.
+        image_size: (H, W) of the images, in pixels; (L,) of signals, (D, H, W) of volumes.
         grad: record the tail.
         differentiable: record everything, and cut nothing.
 
@@ -119,14 +119,14 @@ def capture(
             handle.remove()
 
     captured = []
-    for name, _ in layers:
+    for name, module in layers:
         if name not in seen:
             raise NoMapError(f"layer {name!r} was not reached in the forward; choose a layer on the model's path")
-        layout = find_layout(tuple(seen[name].shape), image_size)
+        layout = find_layout(tuple(seen[name].shape), image_size, gives_features_last(module))
         if layout is None:
             raise NoMapError(
                 f"layer {name!r} has no spatial map: its output is a {describe(seen[name])} for images of "
-                f"{image_size[0]}x{image_size[1]}; choose a layer before pooling (`fastcam layers` lists them)"
+                f"{'x'.join(map(str, image_size))}; choose a layer before pooling (`fastcam layers` lists them)"
             )
         captured.append(Captured(name, seen[name], layout))
     return captured, output

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from .capture import evaluation
 from .outputs import first_tensor, select
-from .tokens import Layout, find_layout
+from .tokens import Layout, find_layout, gives_features_last
 
 One = str | nn.Module
 LayerSpec = One | Sequence[One] | None
 INPUT = "(input)"  # the images themselves, where a layer would stand; no module can have this name
 SCALES = "(scales)"  # the last map of each resolution, where a layer would be named
-TRIVIAL = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
+TRIVIAL = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.Flatten)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _last_spatial_child(module: nn.Module, is_root: bool) -> nn.Module | None:
             continue  # without a linear layer the last convolutions are the classifier (SqueezeNet)
         convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in child.modules())
         pointwise = not list(child.children()) and not isinstance(child, nn.Linear)
-        if convolves or pointwise or isinstance(child, nn.BatchNorm2d):
+        if convolves or pointwise or isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             return child
     return None
 
@@ -150,7 +150,7 @@ class Trace:
     """Which modules gave which maps, in the order of one forward: `with Trace(model, size):`."""
 
     model: nn.Module
-    image_size: tuple[int, int]
+    image_size: tuple[int, ...]
     groups: list[_Group] = field(default_factory=list)
     _weighed: int = 0  # groups that some module with weights came after
     _last: Tensor | None = None
@@ -184,7 +184,7 @@ class Trace:
             if self._last is not None and _same_memory(tensor, self._last):
                 self.groups[-1].modules.append((name, module))
                 return
-            layout = find_layout(tuple(tensor.shape), self.image_size)
+            layout = find_layout(tuple(tensor.shape), self.image_size, gives_features_last(module))
             if layout is not None:
                 self.groups.append(_Group(tuple(tensor.shape), layout, [(name, module)]))
                 self._last = tensor
@@ -263,14 +263,14 @@ def list_layers(model: nn.Module, images: Tensor, *args: Any, **kwargs: Any) -> 
 
     Args:
         model: the network.
-        images: (B, C, H, W)
+        images: (B, C, H, W), (B, C, L) or (B, C, D, H, W)
         *args: further inputs of the model.
         **kwargs: the same by name.
 
     Returns:
         Name, class and output shape of each layer with a spatial map.
     """
-    size = (int(images.shape[-2]), int(images.shape[-1]))
+    size = tuple(int(n) for n in images.shape[2:])
     with evaluation(model), torch.no_grad(), Trace(model, size) as trace:
         logits = select(model(images, *args, **kwargs))
     classes = logits.shape[1] if isinstance(logits, Tensor) and logits.dim() > 1 else None

@@ -43,8 +43,8 @@ class Network:
     """A model and how to run it.
 
     Args:
-        model: any `nn.Module` that maps images (B, C, H, W) to logits; a compiled one is run eagerly where
-            layers must be seen.
+        model: any `nn.Module` that maps images (B, C, H, W), signals (B, C, L) or volumes (B, C, D, H, W) to logits;
+            a compiled one is run eagerly where layers must be seen.
         output: what to score in the model's output, see `outputs.select`.
         precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
     """
@@ -102,7 +102,7 @@ class Network:
         """One forward of the model, seen at each layer.
 
         Args:
-            images: (B, C, H, W)
+            images: (B, C, H, W), (B, C, L) or (B, C, D, H, W)
             args: further inputs of the model.
             kwargs: the same by name.
             layer: None, a name, a module, a list of them, `layers.SCALES`, or `layers.INPUT`.
@@ -112,7 +112,7 @@ class Network:
         Returns:
             A `Forward` a layer.
         """
-        size = (int(images.shape[-2]), int(images.shape[-1]))
+        size = tuple(int(n) for n in images.shape[2:])
 
         def run(x: Tensor = images) -> Any:
             tally.count(forwards=len(images))
@@ -145,12 +145,12 @@ class Network:
             output = run(x.requires_grad_().clone() if record else x)
         logits = self.select(output)
         self._require_finite(logits)
-        return Captured(layers.INPUT, x, Layout("maps", (images.shape[-2], images.shape[-1]))), output, logits, None
+        return Captured(layers.INPUT, x, Layout.of("maps", tuple(images.shape[2:]))), output, logits, None
 
     def _see_default(
         self,
         run: Callable[[], Any],
-        size: tuple[int, int],
+        size: tuple[int, ...],
         see: Callable[[list[str]], list[Shot]],
         key: Any,
         device: torch.device,
@@ -169,14 +169,14 @@ class Network:
         self.facts.defaults[key] = self._scales(run, size, device)[-1]
         return see([self.facts.defaults[key]])
 
-    def _scales(self, run: Callable[[], Any], size: tuple[int, int], device: torch.device) -> list[str]:
+    def _scales(self, run: Callable[[], Any], size: tuple[int, ...], device: torch.device) -> list[str]:
         """The last map of each resolution, the default layer last, from a forward that is watched."""
         with layers.Trace(self.model, size) as trace, self.running(device):
             logits = self.select(run())
         names = trace.scales(_classes(logits))
         if not names:
             raise ValueError(
-                f"{type(self.model).__name__} gives no spatial map for images of {size[0]}x{size[1]}; "
+                f"{type(self.model).__name__} gives no spatial map for images of {'x'.join(map(str, size))}; "
                 "pass layer= one that does, or larger images"
             )
         return names
@@ -184,7 +184,7 @@ class Network:
     def _see(
         self,
         run: Callable[[], Any],
-        size: tuple[int, int],
+        size: tuple[int, ...],
         names: list[str],
         device: torch.device,
         *,

@@ -6,7 +6,8 @@ the head's weights, and one cell or channel taken away shifts the pooled vector 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,12 +17,11 @@ from torch import Tensor, nn
 
 from .capture import Captured
 from .outputs import widen
-from .structure import Event, Structure, candidates
+from .structure import Event, Structure, candidates, fits, takes_maps
+from .tokens import as_pictures
 
 # Of the largest entry. float32: ten times what pooling in another order costs over 49..3136 cells.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-EDGES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 Score = Callable[[Any], Tensor]
 
 
@@ -70,7 +70,7 @@ class PooledTail:
             x = layout.positions(maps).clone()
             for module in self.structure.psi:
                 x = _call(module, x)
-            x = _unflatten(x, layout)
+            x = layout.from_positions(x)
         return x.relu() if self.structure.relu else x
 
     def head(self, pooled: Tensor) -> Tensor:
@@ -90,8 +90,9 @@ class PooledTail:
         for module in self.structure.head:
             if isinstance(module, nn.Flatten):
                 continue
-            flat = isinstance(module, nn.Linear) or (isinstance(module, nn.LayerNorm) and not _takes_maps(module))
-            x = _call(module, x.flatten(1) if flat else x.reshape(*x.shape[:2], 1, 1))
+            flat = isinstance(module, nn.Linear) or (isinstance(module, nn.LayerNorm) and not takes_maps(module))
+            ones = [1] * len(self.captured.layout.shape)
+            x = _call(module, x.flatten(1) if flat else x.reshape(*x.shape[:2], *ones))
         return widen(x.flatten(1))
 
     def __call__(self, maps: Tensor, image: int = 0) -> Tensor:
@@ -139,8 +140,8 @@ class PooledTail:
         Returns:
             (B, h*w, D)
         """
-        maps = self.captured.maps.detach()
-        height, width = maps.shape[-2:]
+        maps, layout = self.captured.maps.detach(), self.captured.layout
+        cells, axes = maps.shape[-2] * maps.shape[-1], len(layout.shape)
         zero = self.zero[:, None, None]
 
         def above_zero(scale: float) -> Tensor:
@@ -149,13 +150,16 @@ class PooledTail:
         if kernel == "point":
             pooled = above_zero(1.0)
         else:
-            center, edge, corner = above_zero(1 / 4), above_zero(1 / 8), above_zero(1 / 16)
-            if kernel == "gaussian":  # the cell's own vector lands on each of its neighbors inside the map
-                ones = maps.new_ones(1, 1, height, width, dtype=center.dtype)
-                pooled = center + edge * _around(ones, EDGES) + corner * _around(ones, CORNERS)
-            else:
-                pooled = center + _around(edge, EDGES) + _around(corner, CORNERS)
-        return (zero + pooled / (height * width)).flatten(2).mT
+            pooled = torch.zeros_like(zero)
+            for moved in range(axes + 1):  # neighbors that lie off along so many axes
+                offsets = [o for o in itertools.product((-1, 0, 1), repeat=axes) if sum(map(abs, o)) == moved]
+                own = layout.spread(above_zero(0.5 ** (axes + moved)))
+                if kernel == "gaussian":  # the cell's own vector lands on each of its neighbors inside the map
+                    own = own * _around(own.new_ones(1, 1, *layout.shape), offsets)
+                else:
+                    own = _around(own, offsets)
+                pooled = pooled + as_pictures(own)
+        return (zero + pooled / cells).flatten(2).mT
 
     def gradients(self, maps: Tensor, score: Score, classes: Tensor | None) -> Tensor:
         """dS/dA from the head's weights; only psi is differentiated, where there is one.
@@ -191,29 +195,19 @@ class PooledTail:
         return widen(torch.stack(pulled, 1))
 
 
-def _around(maps: Tensor, offsets: tuple[tuple[int, int], ...]) -> Tensor:
-    """The sum of a cell's neighbors at these offsets, zero outside the map."""
-    height, width = maps.shape[-2:]
-    padded = nn.functional.pad(maps, (1, 1, 1, 1))
-    return torch.stack([padded[..., 1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in offsets]).sum(0)
+def _around(maps: Tensor, offsets: Sequence[tuple[int, ...]]) -> Tensor:
+    """The sum of a cell's neighbors at these offsets, zero outside the map. (n, D, *space)"""
+    axes = tuple(range(2, maps.dim()))
+    padded = nn.functional.pad(maps, (1, 1) * len(axes))
+    shifted = [padded.roll([-step for step in offset], axes) for offset in offsets]
+    inside = (..., *[slice(1, -1)] * len(axes))
+    return torch.stack([one[inside] for one in shifted]).sum(0)
 
 
 def _call(module: nn.Module, x: Tensor) -> Tensor:
     """Run a module in its own precision, whatever autocast gave in the forward."""
     weight = next(module.parameters(recurse=False), None)
     return module(x if weight is None else x.to(weight.dtype))
-
-
-def _takes_maps(module: nn.Module) -> bool:
-    return type(module).__name__.endswith("2d")
-
-
-def _unflatten(positions: Tensor, layout: Any) -> Tensor:
-    if layout.kind == "maps":
-        return positions
-    if layout.kind == "last":
-        return positions.permute(0, 3, 1, 2)
-    return positions.transpose(1, 2).unflatten(2, layout.size)
 
 
 def prove(
@@ -232,6 +226,8 @@ def prove(
         The tail when the pooled psi(A) equals `given` and the head's output equals `logits`, else None.
     """
     if not isinstance(logits, Tensor) or logits.dim() != 2:
+        return None
+    if not all(fits(module, captured.layout) for module in structure.psi):
         return None
     tail = PooledTail(structure, captured)
     try:

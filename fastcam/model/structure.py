@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from .layers import has_class_token, is_pool, is_trivial
 from .outputs import first_tensor
-from .tokens import Layout, find_layout
+from .tokens import Layout, find_layout, gives_features_last
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -25,9 +29,22 @@ def is_activation(module: nn.Module) -> bool:
 
 def is_position_wise(module: nn.Module) -> bool:
     """Whether a module maps each position's vector on its own."""
-    if isinstance(module, nn.Conv2d):
-        return module.kernel_size == (1, 1) and module.stride == (1, 1) and module.padding in ((0, 0), "valid", "same")
-    return isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.Linear)) or is_activation(module)
+    if isinstance(module, CONVOLUTIONS):
+        steps = {*module.kernel_size, *module.stride}
+        return steps == {1} and (module.padding in ("valid", "same") or not any(module.padding))
+    return isinstance(module, (*NORMS, nn.LayerNorm, nn.Linear)) or is_activation(module)
+
+
+def takes_maps(module: nn.Module) -> bool:
+    """Whether a module takes channels in front of positions, by its class name."""
+    return type(module).__name__.endswith(("1d", "2d", "3d"))
+
+
+def fits(module: nn.Module, layout: Layout) -> bool:
+    """Whether a position-wise module is one on a layer's outputs: its channels are where the layer has them."""
+    if isinstance(module, (*CONVOLUTIONS, *NORMS)) or takes_maps(module):
+        return layout.kind == "maps"
+    return is_activation(module) or layout.kind != "maps"
 
 
 def atoms(model: nn.Module) -> list[nn.Module]:
@@ -36,7 +53,7 @@ def atoms(model: nn.Module) -> list[nn.Module]:
     while stack:
         module = stack.pop()
         children = list(module.children())
-        if not children or isinstance(module, nn.BatchNorm2d):
+        if not children or isinstance(module, NORMS):
             found.append(module)
         else:
             stack += children
@@ -96,7 +113,7 @@ class Structure:
     @property
     def channel_wise(self) -> bool:
         """Whether psi maps each channel on its own."""
-        return all(isinstance(m, nn.BatchNorm2d) or is_activation(m) for m in self.psi)
+        return all(isinstance(m, NORMS) or is_activation(m) for m in self.psi)
 
     @property
     def empty(self) -> bool:
@@ -110,11 +127,11 @@ class Structure:
         return self._unit
 
     @property
-    def linear(self) -> nn.Linear | nn.Conv2d | None:
+    def linear(self) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
         """The head where it is one linear layer."""
         real = [m for m in self.head if not is_trivial(m)]
         one = real[0] if len(real) == 1 else None
-        return one if isinstance(one, nn.Linear) or (isinstance(one, nn.Conv2d) and one.groups == 1) else None
+        return one if isinstance(one, nn.Linear) or (isinstance(one, CONVOLUTIONS) and one.groups == 1) else None
 
 
 @dataclass
@@ -146,14 +163,12 @@ class Watch:
 
 
 def _positions(shape: tuple[int, ...]) -> int:
-    """How many positions a tensor of this shape has, (B, D) and (B, D, 1, 1) having one."""
-    if len(shape) == 4:
-        return min(shape[2] * shape[3], shape[1] * shape[2])
-    return shape[1] if len(shape) == 3 else 1
+    """How many positions a tensor of this shape has, (B, D), (B, D, 1, 1) and (B, 1, 1, D) having one."""
+    return min(math.prod(shape[2:]), math.prod(shape[1:-1])) if len(shape) > 2 else 1
 
 
 def is_last_map(
-    model: nn.Module, events: list[Event], layout: Layout, image_size: tuple[int, int], classes: int | None
+    model: nn.Module, events: list[Event], layout: Layout, image_size: tuple[int, ...], classes: int | None
 ) -> bool:
     """Whether nothing that ran after a layer gave a later map to explain.
 
@@ -164,13 +179,13 @@ def is_last_map(
         model: the network.
         events: what ran after the layer.
         layout: of the layer's output.
-        image_size: (H, W) of the images.
+        image_size: (H, W) of the images; (L,) of signals, (D, H, W) of volumes.
         classes: how many logits the model gives, or None.
     """
     if layout.prefix:
         return has_class_token(model)
     for index, event in enumerate(events):
-        found = find_layout(event.shape, image_size)
+        found = find_layout(event.shape, image_size, gives_features_last(event.module))
         if found is None or is_pool(event.module) or is_trivial(event.module):
             continue
         channels = event.shape[1] if found.kind == "maps" else event.shape[-1]

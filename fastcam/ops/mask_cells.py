@@ -37,7 +37,7 @@ def mask_cells(activations: Tensor, start: int, stop: int, out: Tensor | None = 
     out = arguments.allocate(out, (batch * count, channels, h, w), activations)
     a = activations.to(arguments.working(activations))
     cells = torch.arange(start, stop, device=a.device)
-    vertical, horizontal = (_band(n, kernel, a)[i] for n, i in ((h, cells // w), (w, cells % w)))
+    vertical, horizontal = (band(n, kernel, a)[i] for n, i in ((h, cells // w), (w, cells % w)))
     stencil = (vertical[:, :, None] * horizontal[:, None, :])[:, None]  # (count, 1, h, w)
     cell_vectors = a.flatten(2)[..., start:stop].transpose(1, 2)[..., None, None]
     own = cell_vectors if kernel == "gaussian" else a[:, None]
@@ -46,7 +46,7 @@ def mask_cells(activations: Tensor, start: int, stop: int, out: Tensor | None = 
     return out
 
 
-def _band(n: int, kernel: str, like: Tensor) -> Tensor:
+def band(n: int, kernel: str, like: Tensor) -> Tensor:
     """(n, n): the identity, or the rows of a [1, 2, 1]/4 filter; G is the product of two of them."""
     eye = torch.eye(n, dtype=like.dtype, device=like.device)
     if kernel == "point":
