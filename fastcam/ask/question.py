@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastcam import ops
 from fastcam.methods.registry import Method
+from fastcam.model import rules
 from fastcam.model.forward import Forward
 from fastcam.model.layers import LayerSpec
 from fastcam.model.network import Network
@@ -61,7 +62,12 @@ class Question:
     def sight(self) -> Any:
         """What questions must have in common to share a forward; their images and other inputs are the same."""
         layer = self.layer if self.layer is None or isinstance(self.layer, str) else id(self.layer)
-        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer)
+        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer, self.rule)
+
+    @property
+    def rule(self) -> str | None:
+        """Under which rule its forwards run, see `rules.ruled`."""
+        return getattr(self.method.evidence, "rule", None)
 
     def look(self, images: Tensor, times: int = 1) -> list[Forward]:
         """One forward at the layers, with gradients where the method needs them.
@@ -78,9 +84,12 @@ class Question:
             grad = self.sight in shared.with_gradients
         args = [self._repeated(v, times) for v in self.args]
         kwargs = {name: self._repeated(v, times) for name, v in self.kwargs.items()}
-        forwards = self.network.forward(
-            images, tuple(args), kwargs, self.layer, grad=grad, differentiable=self.differentiable
-        )
+        with rules.ruled(self.rule) as watch:
+            forwards = self.network.forward(
+                images, tuple(args), kwargs, self.layer, grad=grad, differentiable=self.differentiable
+            )
+        for forward in forwards:
+            forward.watch = watch
         if shared is not None:
             shared.forwards[self.sight] = forwards
             for forward in forwards:
