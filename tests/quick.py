@@ -8,6 +8,7 @@ from fastcam import CAM
 from fastcam.methods.registry import METHODS
 
 OPTIONS = {
+    "aise": {"samples": 12},
     "groupcam": {"groups": 4},
     "integratedgradcam": {"samples": 3},
     "iscam": {"samples": 3},

@@ -23,6 +23,7 @@ from fastcam.methods.evidence_perturbed import (
     LayeredScores,
     OptimizedScores,
     PerturbedScores,
+    SearchedScores,
 )
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
@@ -33,6 +34,7 @@ from .optimized import optimized
 from .perturbed import perturbed
 from .question import Answer, Question, Sights
 from .sampled import sampled
+from .searched import searched
 
 __all__ = ["Answer", "Question", "Sights", "answer"]
 
@@ -71,6 +73,7 @@ ASKS: dict[type, Ask] = {
     LayeredScores: layered.scores,
     OptimizedScores: each(optimized),
     PerturbedScores: each(perturbed),
+    SearchedScores: each(searched),
 }
 
 LOOKS: dict[type, Callable[[Question], list[Forward]]] = {Curvature: derivatives.look}  # forwards of another kind

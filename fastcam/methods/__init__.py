@@ -11,6 +11,7 @@ from . import (
     optimized,
     perturbations,
     scores,
+    searched,
 )
 from .registry import METHODS, Method, list_methods, method
 
@@ -29,4 +30,5 @@ __all__ = [
     "optimized",
     "perturbations",
     "scores",
+    "searched",
 ]

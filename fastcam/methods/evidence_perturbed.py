@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -111,4 +111,42 @@ class OptimizedScores:
     cost: ClassVar[str] = "1 F + targets x steps x (1 F + 1 backward)"
 
 
-Perturbed = PerturbedScores | GroupScores | LayeredGradients | LayeredScores | OptimizedScores
+class Search(Protocol):
+    """A search for the places of an image that matter: ask for places, tell what each is worth, until done."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it asks for no more."""
+        ...
+
+    def ask(self) -> list[tuple[float, float]]:
+        """Places (x, y) in [0, 1] x [0, 1]."""
+        ...
+
+    def tell(self, points: list[tuple[float, float]], values: list[float]) -> None:
+        """Take the values of these places, the less the better."""
+        ...
+
+
+@dataclass(frozen=True)
+class SearchedScores:
+    """`spots` (B, T, S, N, 2), the places (x, y) that S searches looked at, and what each is worth, (B, T, S, N).
+
+    All searches of all images and targets go on side by side, and what they ask for in a round goes in one stream.
+
+    Attributes:
+        searches: options -> the S searches of one image and target.
+        make: (which search and where, of each spot: (n,), (n, 2), options, images) -> the versions to score.
+        worth: (scores (T, rows) of the versions, options) -> (T, n), the more the better.
+    """
+
+    searches: Callable[[Options], Sequence[Search]]
+    make: Callable[[Tensor, Tensor, Options, Tensor], Versions]
+    worth: Callable[[Tensor, Options], Tensor]
+    at: ClassVar[str] = "input"
+    grad: ClassVar[bool] = False
+    needs: ClassVar[str] = "scores of perturbed images, one round after another"
+    cost: ClassVar[str] = "(1 + targets x widths x samples x objectives) F"
+
+
+Perturbed = PerturbedScores | GroupScores | LayeredGradients | LayeredScores | OptimizedScores | SearchedScores
