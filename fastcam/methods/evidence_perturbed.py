@@ -1,4 +1,4 @@
-"""What methods ask that change the image and look at the scores: perturbations, grouped and layered masks, searches."""
+"""What methods ask that change pictures and look at the scores: perturbations, grouped and layered masks, searches."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class PerturbedScores:
     make: Callable[[Options, Tensor], Versions]
     count: str
     at: ClassVar[str] = "input"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = False
     needs: ClassVar[str] = "scores of perturbed images"
 
@@ -60,6 +61,7 @@ class GroupScores:
     group: Callable[[Tensor, Tensor, Options], Tensor]
     hide: Callable[[Tensor, Options], Tensor]
     at: ClassVar[str] = "layer"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = True
     needs: ClassVar[str] = "gradients at the layer, and scores of masked images"
     cost: ClassVar[str] = "(2 + targets x groups) F + 1 tail backward; GAP tail: no backward"
@@ -70,6 +72,7 @@ class LayeredGradients:
     """For each of several layers `a` (B, C, h, w) and `g` = dS/dA (B, T, C, h, w); and the images' (H, W)."""
 
     at: ClassVar[str] = "layers"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = True
     needs: ClassVar[str] = "gradients at several layers"
     cost: ClassVar[str] = "1 F + 1 backward down to the first layer"
@@ -87,6 +90,7 @@ class LayeredScores:
     masks: Callable[[Tensor], Tensor]
     signs: Callable[[Options], tuple[str, ...]]
     at: ClassVar[str] = "layers"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = False
     needs: ClassVar[str] = "scores of images masked by several layers"
     cost: ClassVar[str] = "(1 + signs x K) F, K the distinct channels of all layers"
@@ -106,6 +110,7 @@ class OptimizedScores:
     mask: Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
     loss: Callable[[Tensor, Tensor, Options], Tensor]
     at: ClassVar[str] = "layer"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = False
     needs: ClassVar[str] = "gradients of the scores of masked images"
     cost: ClassVar[str] = "1 F + targets x steps x (1 F + 1 backward)"
@@ -144,6 +149,7 @@ class SearchedScores:
     make: Callable[[Tensor, Tensor, Options, Tensor], Versions]
     worth: Callable[[Tensor, Options], Tensor]
     at: ClassVar[str] = "input"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = False
     needs: ClassVar[str] = "scores of perturbed images, one round after another"
     cost: ClassVar[str] = "(1 + targets x widths x samples x objectives) F"
