@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .allocator import keep_freed_memory
     from .cam import CAM, explain
+    from .counterfactuals import Counterfactual, counterfactual
     from .explanation import Explanation
     from .methods.registry import list_methods
     from .metrics.registry import list_metrics
@@ -22,9 +23,11 @@ __version__ = "0.1.0"
 __all__ = [
     "CAM",
     "ClassesOf",
+    "Counterfactual",
     "Explanation",
     "TopK",
     "__version__",
+    "counterfactual",
     "explain",
     "keep_freed_memory",
     "list_methods",
@@ -33,7 +36,9 @@ __all__ = [
 
 _HOME = {
     "CAM": "cam",
+    "Counterfactual": "counterfactuals",
     "Explanation": "explanation",
+    "counterfactual": "counterfactuals",
     "explain": "cam",
     "list_methods": "methods",
     "TopK": "targets",
