@@ -9,12 +9,15 @@ from fastcam.methods.registry import METHODS
 
 OPTIONS = {
     "aise": {"samples": 12},
+    "fgvis": {"steps": 3},
     "groupcam": {"groups": 4},
     "integratedgradcam": {"samples": 3},
+    "integratedgradients": {"samples": 3},
     "iscam": {"samples": 3},
     "occlusion": {"size": 8, "stride": 6},
     "opticam": {"steps": 3},
     "rise": {"samples": 12},
+    "smoothgrad": {"samples": 2},
     "smoothgradcampp": {"samples": 2},
     "sscam": {"samples": 2},
 }

@@ -14,14 +14,16 @@ from tests.networks import CLASSES, SIZE, TOYS, images, shared
 from tests.quick import quick
 
 METHODS = list_methods()
-RANDOM = {"randomcam", "sscam", "smoothgradcampp"}
+RANDOM = {"randomcam", "sscam", "smoothgrad", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}
 ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam", "zoomcam"}
 ONE_PASS_A_CLASS |= {"segeigencam", "finercam", "shapleycam"}
 ALONE = {"aise", "groupcam", "opticam"}  # no two classes share a pass
+ALONE |= {"saliency", "inputxgradient", "smoothgrad", "integratedgradients", "deconvnet", "guidedbackprop"}
+ALONE |= {"guidedgradcam", "deeplift", "fullgrad", "fgvis"}
 BLIND = {"eigencam", "randomcam", "activationmap", "fem", "kpcacam"}  # they ask no score
-PROBABILITY = {"aise", "groupcam", "polycam", "reciprocam", "rise", "shapleycam"}  # by default of their option score
+PROBABILITY = {"aise", "fgvis", "groupcam", "polycam", "reciprocam", "rise", "shapleycam"}  # by default of their option score
 NETWORKS = ("linear", "deep")
 CALLS = [(method, name) for method in METHODS for name in NETWORKS if (method, name) != ("cam", "deep")]
 calls = pytest.mark.parametrize(("method", "name"), CALLS)
