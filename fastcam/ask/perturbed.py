@@ -22,7 +22,8 @@ def perturbed(question: Question, forward: Forward, target: Target) -> Tensor:
     assert isinstance(evidence, PerturbedScores)
     probability = question.options.get("score") == "probability"
     versions = evidence.make(question.options, images)
-    fills = [functools.partial(write, versions, image[None]) for image in images]
+    pictures = images.contiguous(memory_format=torch.channels_last)  # as rows of more than one channel mostly are
+    fills = [functools.partial(write, versions, picture) for picture in pictures.split(1)]
     starts = range(0, (len(images) + 1) * versions.count, versions.count)
     s = score_images(question, target, starts, fills, probability).unflatten(1, (len(images), -1)).transpose(0, 1)
     return question.method(question.options, versions, s, own_scores(forward, target, probability))

@@ -22,6 +22,7 @@ def searched(question: Question, forward: Forward, target: Target) -> Tensor:
     own_pass_a_class(question, "a search")
     evidence, options, images = question.method.evidence, question.options, question.images.detach()
     assert isinstance(evidence, SearchedScores)
+    pictures = images.contiguous(memory_format=torch.channels_last).split(1)
     each = [[list(evidence.searches(options)) for _ in range(target.count)] for _ in images]
     places = [[[([], []) for _ in own] for own in one] for one in each]
     while any(not search.done for one in each for own in one for search in own):
@@ -36,7 +37,7 @@ def searched(question: Question, forward: Forward, target: Target) -> Tensor:
             for asked in rounds
         ]
         starts = [0, *itertools.accumulate(one.count for one in versions)]
-        fills = [functools.partial(write, one, image[None]) for one, image in zip(versions, images, strict=True)]
+        fills = [functools.partial(write, one, picture) for one, picture in zip(versions, pictures, strict=True)]
         scores = score_images(question, target, starts, fills, options["score"] == "probability")
         for b, (start, stop) in enumerate(itertools.pairwise(starts)):
             _tell(each[b], places[b], rounds[b], evidence.worth(scores[:, start:stop], options).tolist())

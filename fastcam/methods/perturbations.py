@@ -49,11 +49,13 @@ class Patches:
     Attributes:
         rows: (n, H) bool, the pixel rows that the patches of each grid row cover.
         columns: (m, W) bool, the same of columns.
+        size: (height, width) of a patch, in pixels.
         value: (C | 1, 1 | H, 1 | W) what stands there instead.
     """
 
     rows: Tensor
     columns: Tensor
+    size: tuple[int, int]
     value: Tensor
 
     @classmethod
@@ -84,7 +86,7 @@ class Patches:
                 f"occlusion: value has shape {tuple(value.shape)} for images of {tuple(images.shape[1:])}; give one "
                 "number, (C,), or (C, H, W)"
             ) from error
-        return cls(covered[0], covered[1], value)
+        return cls(covered[0], covered[1], size, value)
 
     @property
     def count(self) -> int:
@@ -94,9 +96,10 @@ class Patches:
     def write(self, image: Tensor, start: int, stop: int, out: Tensor) -> None:
         """The image (1, C, H, W) under patches [start, stop)."""
         at = torch.arange(start, stop, device=image.device)
-        i, j = at // len(self.columns), at % len(self.columns)
-        hidden = self.rows[i][:, None, :, None] & self.columns[j][:, None, None, :]
-        torch.where(hidden, self.value, image, out=out)
+        y = within(self.rows[at // len(self.columns)], self.size[0])[:, :, None]
+        x = within(self.columns[at % len(self.columns)], self.size[1])[:, None]
+        out.copy_(image)
+        out.movedim(1, -1)[(at - start)[:, None, None], y, x] = self.value.expand_as(image[0]).movedim(0, -1)[y, x]
 
     def spread(self, values: Tensor) -> Tensor:
         """The mean, at each pixel, of the values (B, T, N) of the patches that cover it. (B, T, H, W)"""
@@ -108,6 +111,12 @@ class Patches:
         """The values (B, T, N) at the centers of their patches, linear in between, even beyond. (B, T, H, W)"""
         grid = values.unflatten(-1, (len(self.rows), len(self.columns)))
         return between(self.rows, values.dtype) @ grid @ between(self.columns, values.dtype).T
+
+
+def within(covered: Tensor, size: int) -> Tensor:
+    """The pixels of spans (n, pixels) of this size; one that ends at the edge has its last pixel again. (n, size)"""
+    first = covered.to(torch.uint8).argmax(1, keepdim=True)
+    return (first + torch.arange(size, device=covered.device)).clamp(max=covered.shape[1] - 1)
 
 
 def between(covered: Tensor, dtype: torch.dtype) -> Tensor:
