@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .cam import CAM, explain
     from .counterfactuals import Counterfactual, counterfactual
     from .explanation import Explanation
+    from .factors import Factors, factorize
+    from .meta import AugSmooth, Evet, Integrated, Refine, Sess, Smooth, list_meta_methods
     from .methods.registry import list_methods
     from .metrics.registry import list_metrics
     from .targets import ClassesOf, TopK
@@ -22,14 +24,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CAM",
+    "AugSmooth",
     "ClassesOf",
     "Counterfactual",
+    "Evet",
     "Explanation",
+    "Factors",
+    "Integrated",
+    "Refine",
+    "Sess",
+    "Smooth",
     "TopK",
     "__version__",
     "counterfactual",
     "explain",
+    "factorize",
     "keep_freed_memory",
+    "list_meta_methods",
     "list_methods",
     "list_metrics",
 ]
@@ -40,11 +51,20 @@ _HOME = {
     "Explanation": "explanation",
     "counterfactual": "counterfactuals",
     "explain": "cam",
+    "Factors": "factors",
+    "factorize": "factors",
     "list_methods": "methods",
     "TopK": "targets",
     "list_metrics": "metrics",
     "ClassesOf": "targets",
     "keep_freed_memory": "allocator",
+    "AugSmooth": "meta",
+    "Evet": "meta",
+    "Integrated": "meta",
+    "Refine": "meta",
+    "Sess": "meta",
+    "Smooth": "meta",
+    "list_meta_methods": "meta",
 }
 
 
