@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from .ask import Question, answer
 from .explanation import Explanation, finish
+from .fusion import FUSIONS, fuse
 from .inputs import check_images, check_rank
-from .methods.registry import find
+from .meta import Meta, resolve
 from .model.capture import evaluation
 from .model.layers import INPUT, SCALES, LayerSpec, as_list
 from .model.layers import find as find_layer
@@ -24,8 +25,6 @@ from .runtimes import require
 from .scorer import Scorer
 from .scoring import Budget
 from .targets import TargetSpec
-
-FUSIONS = ("mean", "max")
 
 
 class CAM:
@@ -38,7 +37,8 @@ class CAM:
     Args:
         model: maps images (B, C, H, W) to logits (B, classes), or to a tuple, dict or Hugging Face output of them;
             or signals (B, C, L), or volumes (B, C, D, H, W), whose maps are (B, L) and (B, D, H, W).
-        method: its name, see `fastcam.list_methods()`.
+        method: its name, see `fastcam.list_methods()`; or a meta-method over it, such as `Sess("gradcam")`, by name
+            "sess(gradcam)".
         layer: a name, a module, a list of them (fused), or None for the last spatial map; of methods that join
             several layers in one map, None is the last map of each resolution.
         batch_size: rows of a masked forward, or "auto": the fastest that `max_memory` allows, found on the way.
@@ -53,8 +53,9 @@ class CAM:
             model is exported once, which takes seconds, and its logits are compared with torch's on every use; one
             that cannot be exported runs in torch, after a warning.
         output: what to score in the model's output: a key, an attribute, an index, or a function.
-        fusion: "mean" or "max" of the maps of several layers.
-        **options: of the method, see `fastcam methods`.
+        fusion: of the maps of several layers: "mean", "max", "product", or "tanhmax", LayerCAM's own, see
+            `fastcam.fusion.fuse`.
+        **options: of the method, see `fastcam methods`; of a meta-method what the method inside does not have.
 
     Raises:
         ValueError: an unknown method, layer, or value of an option; a runtime that is not installed.
@@ -73,7 +74,7 @@ class CAM:
     def __init__(
         self,
         model: nn.Module,
-        method: str = "gradcam",
+        method: str | Meta = "gradcam",
         layer: LayerSpec = None,
         *,
         batch_size: int | str = "auto",
@@ -85,8 +86,7 @@ class CAM:
         fusion: str = "mean",
         **options: Any,
     ) -> None:
-        self.method = find(method)
-        self.options = self.method.resolve(options)
+        self.metas, self.method, self.options = resolve(method, options)
         self.network = Network(model, output, precision)
         self.model = model
         self.layer = layer
@@ -98,7 +98,7 @@ class CAM:
             for one in as_list(layer):
                 find_layer(self.network.model, one)
         if fusion not in FUSIONS:
-            raise ValueError(f"fusion must be 'mean' or 'max', got {fusion!r}")
+            raise ValueError(f"fusion must be one of {', '.join(map(repr, FUSIONS))}, got {fusion!r}")
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"batch_size must be 'auto' or a positive int, got {batch_size!r}")
         if max_memory is not None and max_memory < 1:
@@ -150,9 +150,25 @@ class CAM:
         Returns:
             An `Explanation`.
         """
+        if self.metas:
+            inner = copy.copy(self)
+            inner.metas = self.metas[1:]
+            found = self.metas[0].explain(inner, images, args, kwargs, target, differentiable)
+            self.layer_names = inner.layer_names
+            return found
         question = self._question(images, args, kwargs, target, differentiable)
         with evaluation(self.network.model), torch.inference_mode(False), torch.set_grad_enabled(differentiable):
             return self._explanation(question)
+
+    @property
+    def name(self) -> str:
+        """The method's, as in "sess(gradcam)"."""
+        return self.metas[0].name if self.metas else self.method.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options; of meta-methods as plain values, one entry each."""
+        return {**self.options, **{meta.name: meta.settings for meta in self.metas}}
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -209,7 +225,7 @@ class CAM:
         size = tuple(images.shape[2:])
         raws = [one.spread(size) for one in answers]
         maps = [finish(raw, size, clip) for raw in raws]
-        fused = maps[0] if len(maps) == 1 else self._fuse(torch.stack(maps))
+        fused = maps[0] if len(maps) == 1 else fuse(self.fusion, maps, raws)
         first = answers[0]
         self.layer_names = [name for one in answers for name in one.layers or (one.forward.captured.name,)]
         raws = [raw[:, 0] if first.target.single else raw for raw in raws]
@@ -230,22 +246,18 @@ class CAM:
 
     def _lists(self) -> bool:
         """Whether there is a raw map for each layer of a list."""
-        several = isinstance(self.layer, Sequence) and not isinstance(self.layer, str)
+        several = self.layer == SCALES or (isinstance(self.layer, Sequence) and not isinstance(self.layer, str))
         return several and self.method.evidence.at != "layers"
-
-    def _fuse(self, maps: Tensor) -> Tensor:
-        fused = maps.mean(0) if self.fusion == "mean" else maps.amax(0)
-        return finish(fused, tuple(fused.shape[2:]), "never")
 
     def __repr__(self) -> str:
         """The model's class, the method and the layer."""
-        return f"CAM({type(self.network.model).__name__}, {self.method.name!r}, layer={self.layer!r})"
+        return f"CAM({type(self.network.model).__name__}, {self.name!r}, layer={self.layer!r})"
 
 
 def explain(
     model: nn.Module,
     images: Tensor,
-    method: str = "gradcam",
+    method: str | Meta = "gradcam",
     layer: LayerSpec = None,
     target: TargetSpec = None,
     **options: Any,
@@ -255,7 +267,7 @@ def explain(
     Args:
         model: see `CAM`.
         images: (B, C, H, W)
-        method: its name.
+        method: its name, or a meta-method.
         layer: see `CAM`.
         target: see `CAM.__call__`.
         **options: of `CAM` and of the method.

@@ -19,6 +19,8 @@ from .targets import TargetSpec
 def explain_together(cams: Sequence[CAM], images: Tensor, target: TargetSpec = None) -> list[Explanation]:
     """Several methods on one batch: those at one layer of one model share its forward, and the gradients there.
 
+    Meta-methods share none, for they look at other images.
+
     Args:
         cams: the methods.
         images: (B, C, H, W)
@@ -27,6 +29,9 @@ def explain_together(cams: Sequence[CAM], images: Tensor, target: TargetSpec = N
     Returns:
         An `Explanation` for each, as its own `explain` gives it.
     """
+    if any(cam.metas for cam in cams):
+        plain = iter(explain_together([cam for cam in cams if not cam.metas], images, target))
+        return [cam.explain(images, target=target) if cam.metas else next(plain) for cam in cams]
     sights = Sights()
     questions = [cam._question(images, (), {}, target) for cam in cams]
     for question in questions:

@@ -85,7 +85,7 @@ def noisy(question: Question) -> Iterator[Sample]:
     x, samples = question.images, question.options["samples"]
     generator = torch.Generator().manual_seed(question.options["seed"])
     low, high = x.flatten(1).aminmax(dim=1)
-    std = (question.options["spread"] * (high - low)).view(-1, 1, 1, 1)
+    std = (question.options["spread"] * (high - low)).view(-1, *[1] * (x.dim() - 1))
     for _ in range(samples):
         yield 1 / samples, x + std * torch.randn(x.shape, generator=generator).to(x)
 
@@ -98,12 +98,16 @@ def path(question: Question, start: Tensor) -> Iterator[Sample]:
 
 def baseline_of(question: Question) -> Tensor:
     """The option `baseline` in the shape of the images; zeros where it is None."""
-    x, given = question.images, question.options["baseline"]
+    return baseline_like(question.images, question.options["baseline"])
+
+
+def baseline_like(x: Tensor, given: Any) -> Tensor:
+    """A baseline (C,), (C, H, W) or (B, C, H, W) in the shape of images x; zeros where it is None."""
     if given is None:
         return torch.zeros_like(x)
     baseline = torch.as_tensor(given, dtype=x.dtype, device=x.device)
     if baseline.dim() == 1:
-        baseline = baseline[:, None, None]
+        baseline = baseline.view(-1, *[1] * (x.dim() - 2))
     try:
         return baseline.expand_as(x).contiguous()
     except RuntimeError as error:

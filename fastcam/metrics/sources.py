@@ -135,7 +135,7 @@ class Source:
         if not isinstance(self.cam, CAM):
             return {"method": self.name}
         layer = self.cam.layer if self.cam.layer is None or isinstance(self.cam.layer, str) else self.cam.layer_names
-        return {"method": self.cam.method.name, "options": dict(self.cam.options), "layer": layer}
+        return {"method": self.cam.name, "options": self.cam.settings, "layer": layer}
 
 
 def sources_of(cams: Any, score: Callable[[Tensor], Tensor] | None) -> dict[str, Source]:
@@ -151,7 +151,7 @@ def sources_of(cams: Any, score: Callable[[Tensor], Tensor] | None) -> dict[str,
             would enter one number; or names that cannot be.
     """
     if not isinstance(cams, Mapping):
-        cams = {cams.method.name if isinstance(cams, CAM) else getattr(cams, "__name__", "method"): cams}
+        cams = {cams.name if isinstance(cams, CAM) else getattr(cams, "__name__", "method"): cams}
     elif not cams or "center" in cams:
         raise ValueError(f"cams must name at least one method, and none 'center', got {list(cams)}")
     for name, cam in cams.items():
