@@ -20,7 +20,12 @@ ELEMENTWISE = frozenset(
     )
 )
 RELUS = frozenset({aten.relu.default, aten.relu_.default})
-MAX_POOLS = frozenset({aten.max_pool2d.default, aten.max_pool2d_with_indices.default})
+WITH_INDICES = {
+    aten.max_pool1d.default: aten.max_pool1d_with_indices.default,
+    aten.max_pool2d.default: aten.max_pool2d_with_indices.default,
+    aten.max_pool3d.default: aten.max_pool3d_with_indices.default,
+}
+MAX_POOLS: dict[Any, Any] = {**WITH_INDICES, **{pool: pool for pool in WITH_INDICES.values()}}
 
 
 class _Rescale(torch.autograd.Function):
@@ -163,9 +168,9 @@ class _Tail(Interpreter):
         if n.target in ELEMENTWISE:
             plain: Any = aten.relu.default if n.target is aten.relu_.default else n.target
             return _Rescale.apply(args[0], given, gave, lambda x: plain(x, *args[1:], **kwargs))
-        pool = aten.max_pool2d_with_indices.default
+        pool = MAX_POOLS[n.target]
         y = _RescalePool.apply(args[0], given, lambda x: pool(x, *args[1:], **kwargs))
-        return y if n.target is aten.max_pool2d.default else (y, None)
+        return y if n.target in WITH_INDICES else (y, None)
 
 
 def multipliers(
