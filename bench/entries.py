@@ -10,15 +10,20 @@ from torch import nn
 
 import fastcam
 from fastcam import CAM
+from fastcam.image import Preprocess
 from fastcam.methods.registry import METHODS
 
 FEWER: dict[str, dict[str, Any]] = {  # samples of the methods that take many; a row names them
-    "sscam": {"samples": 2},
+    "fgvis": {"steps": 100},
     "iscam": {"samples": 2},
+    "polycam": {"variant": "+"},
+    "rise": {"samples": 1000},
+    "sscam": {"samples": 2},
 }
 LEARNED = {"lficam"}  # needs a network that was trained for it
+ATTENTION = {"attentionrelevance", "legrad", "rollout"}  # need a transformer
 PARENT = "gradcam"  # of the meta-methods
-METAS: dict[str, tuple[str, dict[str, Any]]] = {}
+COMPARED = 64  # pictures on which they are compared with it
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,19 @@ class Entry:
 
     Attributes:
         name: of the line.
-        method: what `CAM` takes as its method.
+        method: a name that `CAM` takes.
         options: where they are not the defaults.
+        least: pictures at least, whatever a map costs, where it is not the usual number.
+        most: pictures at most.
+        pixels: whether the method must know how the images were normalized.
     """
 
     name: str
-    method: Any
+    method: str
     options: dict[str, Any] = field(default_factory=dict)
+    least: int | None = None
+    most: int | None = None
+    pixels: bool = False
 
     @property
     def what(self) -> str:
@@ -41,17 +52,33 @@ class Entry:
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
 
     @property
+    def line(self) -> str:
+        """Name and options."""
+        return f"{self.name} ({self.what})" if self.options else self.name
+
+    @property
     def through_the_image(self) -> bool:
         """Whether its backwards go through the whole network."""
         return self.method in METHODS and METHODS[self.method].evidence.at == "input"
 
-    def on(self, model: nn.Module, **settings: Any) -> CAM:
-        """The method on a network."""
-        return CAM(model, self.method, **settings, **self.options)
+    def on(self, model: nn.Module, preprocess: Preprocess, **settings: Any) -> CAM:
+        """The method on a network whose pictures are prepared so."""
+        pixels = {"mean": preprocess.mean, "std": preprocess.std} if self.pixels else {}
+        return CAM(model, self.method, **settings, **self.options, **pixels)
 
 
-def entries() -> Iterator[Entry]:
-    """All methods by name, then the meta-methods over one of them."""
+def entries(transformer: bool = False) -> Iterator[Entry]:
+    """All methods by name, then the meta-methods over one of them.
+
+    Args:
+        transformer: with the methods that need one.
+    """
     for name in fastcam.list_methods():
-        if name not in LEARNED:
+        if name not in LEARNED and (transformer or name not in ATTENTION):
             yield Entry(name, name, FEWER.get(name, {}))
+    usual = {"least": COMPARED, "most": COMPARED}
+    yield Entry(f"{PARENT}, the same pictures", PARENT, **usual)
+    for kind in ("geometric", "intensity", "all"):
+        yield Entry(f"evet({PARENT})", f"evet({PARENT})", {"transforms": kind}, **usual, pixels=kind != "geometric")
+    for kind in ("sess", "smooth", "integrated", "augsmooth", "refine"):
+        yield Entry(f"{kind}({PARENT})", f"{kind}({PARENT})", **usual)

@@ -9,7 +9,7 @@ from bench.rows import RESULTS, Row, duration
 from bench.survey_quality import Result, read
 
 HEADER = ["method", "pictures", "ADCC", "insertion", "deletion", "energy", "boxes", "forwards", "backwards", "seconds"]
-TIMES = ["method", "needs", "fastcam", "× floor", "nearest peer", "peer ÷ fastcam", "options"]
+TIMES = ["method", "needs", "fastcam", "× floor", "nearest peer", "peer ÷ fastcam"]
 FILE = RESULTS / "survey-quality.csv"
 
 
@@ -39,7 +39,7 @@ def quality(rows: Sequence[Result], groups: Sequence[Sequence[Row]]) -> str:
     for row in rows:
         name = f"{row.method} ({row.options})" if row.options else row.method
         parts = [f"{value:.1f}" for value in (row.adcc, row.insertion, row.deletion, row.energy, row.boxes)]
-        spent = duration(seconds[row.method]) if row.method in seconds else ""
+        spent = duration(seconds[name]) if name in seconds else ""
         lines.append([name, str(row.images), *parts, f"{row.forwards:g}", f"{row.backwards:g}", spent])
     curves = max(row.curve_images for row in rows)
     about = (
@@ -59,7 +59,7 @@ def times(groups: Sequence[Sequence[Row]]) -> str:
         peers = [(who, f"{row.median / ours.median:.3g}{'' if row.rounds else ' *'}") for who, row in by.items()]
         who, ratio = ("", "") if not peers else peers[0]
         share = "" if ours.of_floor is None else f"{ours.of_floor:.2f}"
-        lines.append([ours.what, floor.floor, duration(ours.median), share, who, ratio, ours.note])
+        lines.append([ours.what, floor.floor, duration(ours.median), share, who, ratio])
     stars = [f"\\* {row.what}: {row.note}" for rows in groups for row in rows if not row.rounds]
     return "\n".join([_table(TIMES, lines), "", *noted(groups, ("pytorch-grad-cam", "torchcam", "captum")), *stars])
 

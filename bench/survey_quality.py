@@ -23,6 +23,7 @@ from bench.works import LITE0
 from fastcam.metrics import Evaluation, adcc
 
 MODELS = ("resnet18", LITE0)
+TRANSFORMERS = ("vit_tiny", "vit_b_16")
 PARTS = ("average_drop", "coherency", "complexity")
 CURVES = ("insertion", "deletion")
 BOXES = ("energy_pointing_game", "max_box_acc_v2")
@@ -79,19 +80,19 @@ class Result:
         return self.model, self.method, self.options, self.weights, self.settings
 
 
-def pictures_for(forwards: float, backwards: float, limit: int) -> int:
+def pictures_for(forwards: float, backwards: float, limit: int, least: int = LEAST) -> int:
     """How many pictures a method is asked about: as many as WORK pays for, two maps a picture."""
     each = 2 * (forwards + 2 * backwards)
-    return min(limit, max(LEAST, int(WORK / each)))
+    return min(limit, max(least, int(WORK / each)))
 
 
 def evaluate(entry: Entry, asked: Network, pictures: Pictures, limit: int, settings: dict[str, Any]) -> dict[str, Any]:
     """The values of a method over the first pictures, every score of the picture's label."""
-    cam = entry.on(asked.model, **settings)
+    cam = entry.on(asked.model, asked.preprocess, **settings)
     first = next(pictures.batches(asked.preprocess, 1, 0, 1))
     cam.explain(first.images, target=first.labels)  # may run more, to learn what the network is made of
     cost = cam.explain(first.images, target=first.labels).cost
-    images = pictures_for(cost.forwards, cost.backwards, limit)
+    images = pictures_for(cost.forwards, cost.backwards, min(limit, entry.most or limit), entry.least or LEAST)
     curved = min(images, CURVED)
     values: dict[str, list[float]] = {}
     boxes, seen = math.nan, 0
@@ -143,7 +144,7 @@ def run(given: argparse.Namespace) -> None:
     where = {name: about[name] for name in ("commit", "torch", "processor", "date")}
     for model in models:
         weights = weights_of(model, given.weights)
-        for entry in entries():
+        for entry in entries(transformer=model in TRANSFORMERS):
             key = (model, entry.name, entry.what, weights, settings)
             if given.only not in f"quality {model} {entry.name}" or key in {row.key for row in read(file)}:
                 continue

@@ -14,7 +14,7 @@ import torch
 from bench import floors, machine
 from bench.clock import Timing, alternate, extrapolate, seconds
 from bench.entries import Entry, entries
-from bench.models import Subject, subject
+from bench.models import Subject, network, subject
 from bench.peers import Peer
 from bench.rows import Row, duration, stamped, table
 from bench.survey_peers import nearest
@@ -83,7 +83,7 @@ class _Timed:
 
     def __init__(self, entry: Entry, asked: Subject, floor: Floor, quick: bool) -> None:
         self.entry, self.subject, self.floor, self.quick = entry, asked, floor, quick
-        self.cam = entry.on(asked.model)
+        self.cam = entry.on(asked.model, network(LITE0, None)[1])
         self.target = floor.bare().argmax(1)  # type: ignore[attr-defined]
         for _ in range(2):  # structure, cuts, folded copies and chunk sizes are found once for a network's life
             self.cost = self.explain().cost
@@ -142,7 +142,7 @@ class _Timed:
         return Row(
             suite="survey",
             id="",
-            what=self.entry.name,
+            what=self.entry.line,
             who=who,
             shape="x".join(map(str, self.subject.images.shape)),
             dtype="float32",
@@ -155,7 +155,6 @@ class _Timed:
             floor=f"{forwards} forwards" + (f", {backwards} backwards" if backwards else ""),
             forwards=forwards,
             version=machine.package(machine.PEERS.get(who, "fastcam" if who == "fastcam" else "torch")),
-            note=self.entry.what,
         )
 
 
@@ -179,5 +178,5 @@ def text(rows: list[Row]) -> str:
     for floor, ours, peers in groups_of(rows):
         theirs = [f"{p.who} {p.median / ours.median:.3g}{'' if p.rounds else '*'}" for p in peers]
         share = f"{ours.of_floor:.2f}"
-        lines.append((ours.what, floor.floor, duration(ours.median), share, ", ".join(theirs), ours.note))
-    return table(("method", "needs", "fastcam", "x floor", "peer / fastcam", "options"), lines)
+        lines.append((ours.what, floor.floor, duration(ours.median), share, ", ".join(theirs)))
+    return table(("method", "needs", "fastcam", "x floor", "peer / fastcam"), lines)

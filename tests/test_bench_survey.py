@@ -36,9 +36,10 @@ def pictures(tmp_path):
 
 def test_every_method_has_a_line():
     listed = list(entries.entries())
+    assert {entry.method for entry in entries.entries(transformer=True)} >= entries.ATTENTION
     names = {entry.method for entry in listed if isinstance(entry.method, str)}
-    assert names | entries.LEARNED >= set(list_methods())
-    assert len({entry.name for entry in listed}) == len(listed)
+    assert names | entries.LEARNED | entries.ATTENTION >= set(list_methods())
+    assert len({(entry.name, entry.what) for entry in listed}) == len(listed)
 
 
 def test_the_costlier_a_method_the_fewer_pictures():
@@ -74,7 +75,7 @@ def given(**more) -> Namespace:
 def test_a_run_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
     annotations(tmp_path / "data")
     two = [Entry("gradcam", "gradcam"), Entry("eigen", "eigencam", {"centered": True})]
-    monkeypatch.setattr(survey_quality, "entries", lambda: iter(two))
+    monkeypatch.setattr(survey_quality, "entries", lambda **_: iter(two))
     monkeypatch.setattr(survey_quality, "network", lambda *_: Network(network(), Preprocess(32, 32)))
     monkeypatch.setattr(survey_quality, "RESULTS", tmp_path)
     monkeypatch.setattr(survey_quality, "weights_of", lambda *_: "none")
@@ -107,7 +108,7 @@ def subject():
 
 def test_time_beside_floor_and_peer(monkeypatch, subject):
     listed = [Entry("gradcam", "gradcam"), Entry("iscam", "iscam", {"samples": 2})]
-    monkeypatch.setattr(survey_time, "entries", lambda: iter(listed))
+    monkeypatch.setattr(survey_time, "entries", lambda **_: iter(listed))
     monkeypatch.setattr(survey_time, "subject", lambda *_: subject)
     monkeypatch.setattr(survey_time, "SECONDS", {True: 0.01})
     found = survey_time.run(given(save=None))
@@ -115,17 +116,16 @@ def test_time_beside_floor_and_peer(monkeypatch, subject):
     assert by["gradcam", "fastcam"].floor == "1 forwards"
     assert by["gradcam", "floor"].of_floor == pytest.approx(1)
     assert by["gradcam", "pytorch-grad-cam"].rounds >= 3
-    assert by["iscam", "fastcam"].forwards >= 2 * 12
-    assert by["iscam", "torchcam"].rounds == 0
-    assert by["iscam", "fastcam"].note == "samples=2"
+    assert by["iscam (samples=2)", "fastcam"].forwards >= 2 * 12
+    assert by["iscam (samples=2)", "torchcam"].rounds == 0
     text = report_survey.times(report.works_of(found))
     assert "| gradcam | 1 forwards | " in text
-    assert "\\* iscam: extrapolated" in text
+    assert "\\* iscam (samples=2): extrapolated" in text
 
 
 def test_the_rows_survive_the_file(tmp_path, monkeypatch, subject):
     monkeypatch.setattr(survey_time, "subject", lambda *_: subject)
-    monkeypatch.setattr(survey_time, "entries", lambda: iter([Entry("cam", "cam")]))
+    monkeypatch.setattr(survey_time, "entries", lambda **_: iter([Entry("cam", "cam")]))
     monkeypatch.setattr(survey_time, "SECONDS", {True: 0.01})
     rows.write_csv(tmp_path / "x.csv", survey_time.run(given(save=None)))
     (group,) = report.newest(tmp_path, "survey")
