@@ -152,7 +152,8 @@ def test_timm_and_torchvision_models():
 
 def test_methods_are_those_of_the_registry():
     listed = json.loads(run("methods", "--json").stdout)
-    assert [row["name"] for row in listed] == fastcam.list_methods()
+    metas = [f"{name}(METHOD)" for name in fastcam.list_meta_methods()]
+    assert [row["name"] for row in listed] == [*fastcam.list_methods(), *metas]
     for row in listed:
         assert row["formula"]
         assert row["paper"]

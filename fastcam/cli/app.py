@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 from fastcam.cli.console import error
 from fastcam.cli.options import (
     DATA,
+    METHODS,
     METRICS,
-    PATTERNS,
     AsJson,
     Crop,
     Device,
@@ -96,7 +96,7 @@ def explain(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, globs or folders.", show_default=False)],
     model: Model = None,
     weights: Weights = None,
-    method: Annotated[list[str], typer.Option(help="Names or wildcards, separated by commas.")] = ["gradcam"],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help=METHODS)] = ["gradcam"],  # noqa: B006
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-O", metavar="NAME=VALUE", help="Of the methods that have it."),
@@ -158,7 +158,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=DATA)],
     model: Model = None,
     weights: Weights = None,
-    methods: Annotated[list[str], typer.Option("--methods", help=PATTERNS)] = ["gradcam"],  # noqa: B006
+    methods: Annotated[list[str], typer.Option("--methods", help=METHODS)] = ["gradcam"],  # noqa: B006
     metrics: Annotated[list[str], typer.Option("--metrics", help=METRICS)] = ["all"],  # noqa: B006
     protocol: Annotated[str, typer.Option(help="What papers disagree on; fastcam metrics names them.")] = "paper",
     option: Option = None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcam import list_methods
+from fastcam.meta import options_of, parse, split
 from fastcam.methods.registry import METHODS
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -40,13 +41,17 @@ def find_methods(patterns: Sequence[str]) -> list[str]:
     """The method names that comma-separated names and wildcards stand for, each once.
 
     Args:
-        patterns: such as ["gradcam,score*"].
+        patterns: such as ["gradcam,score*", "sess(gradcam)"]; commas within brackets separate no methods.
 
     Raises:
         ValueError: an unknown name; the message holds the nearest ones.
     """
     found: list[str] = []
-    for name in (part.strip() for pattern in patterns for part in pattern.split(",")):
+    for name in (part for pattern in patterns for part in split(pattern)):
+        if "(" in name:
+            parse(name)
+            found.append(name)
+            continue
         matching = list_methods(name) if name else []
         if not matching:
             near = difflib.get_close_matches(name, list(METHODS), n=4, cutoff=0.4) or list_methods()
@@ -72,15 +77,15 @@ def find_options(settings: Sequence[str], methods: Sequence[str]) -> dict[str, d
     for setting in settings:
         name, equals, text = setting.partition("=")
         only, dot, option = name.rpartition(".")
-        takers = [m for m in methods if option in METHODS[m].options and (not dot or m == only)]
+        takers = [m for m in methods if option in options_of(m) and (not dot or m == only)]
         if not equals or not takers:
-            known = sorted({option for method in methods for option in METHODS[method].options})
+            known = sorted({option for method in methods for option in options_of(method)})
             raise ValueError(
                 f"--option {setting!r}: expected name=value with an option of {', '.join(methods)}: "
                 f"{', '.join(known) or 'they have none'}"
             )
         for method in takers:
-            options[method][option] = _value(setting, text, METHODS[method].options[option])
+            options[method][option] = _value(setting, text, options_of(method)[option])
     return options
 
 
@@ -105,10 +110,10 @@ def split_options(
     for setting in settings:
         name, equals, text = setting.partition("=")
         plain = name.removeprefix("protocol.")
-        takers = [method for method in methods if name in METHODS[method].options]
+        takers = [method for method in methods if name in options_of(method)]
         if plain not in protocol or not equals:
             if not takers and "." not in name:
-                known = sorted({*protocol, *(option for method in methods for option in METHODS[method].options)})
+                known = sorted({*protocol, *(option for method in methods for option in options_of(method))})
                 near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or known
                 raise ValueError(
                     f"--option {setting!r}: expected name=value with an option of the methods or the protocol; "

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 PATTERNS = "Names or wildcards, separated by commas"
+METHODS = f"{PATTERNS}; sess(gradcam) and the like: see fastcam methods."
 METRICS = f"{PATTERNS}; all; or cheap, those of at most one forward under the map."
 DATA = "Folder of class folders, annotations.json, COCO JSON, ILSVRC or WSOL folder, WebDataset or Parquet."
 ADDRESS = r"local|auto|ray://.+|[^/\s]+:\d+"

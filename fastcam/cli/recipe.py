@@ -16,7 +16,7 @@ from fastcam import CAM, image
 from fastcam.cli import arguments, models
 from fastcam.datasets import Dataset, open_dataset
 from fastcam.distributed import Job, digest
-from fastcam.methods.registry import METHODS
+from fastcam.meta import options_of, resolve
 from fastcam.metrics import PROTOCOLS, Evaluation, Protocol
 from fastcam.metrics.registry import MetricInfo
 from fastcam.metrics.registry import find as find_metrics
@@ -232,9 +232,9 @@ def choices(
         raise ValueError(f"--protocol is {protocol!r}; choose from {', '.join(PROTOCOLS)}")
     PROTOCOLS[protocol].with_options(of_protocol)
     for name, own in of_methods.items():
-        if "seed" in METHODS[name].options:
+        if "seed" in options_of(name):
             own.setdefault("seed", seed)
-        METHODS[name].resolve(own)
+        resolve(name, own)
     if resize not in (None, *RESIZES):
         raise ValueError(f"--resize is {resize!r}; choose {', '.join(RESIZES[:-1])} or {RESIZES[-1]}")
     if target is not None and target not in TARGETS and not target.isdecimal():

@@ -14,6 +14,7 @@ from fastcam import keep_freed_memory, ops
 from fastcam.allocator import ADVICE, chosen
 from fastcam.cli.console import ARROWS, console, table
 from fastcam.cli.models import Loaded
+from fastcam.meta import METAS, list_meta_methods
 from fastcam.methods.registry import METHODS
 from fastcam.metrics.registry import GROUPS, METRICS, find, list_metrics
 from fastcam.model.layers import list_layers
@@ -22,7 +23,7 @@ from fastcam.runtimes import RUNTIMES, lacking
 
 
 def methods(pattern: str, as_json: bool) -> None:
-    """Prints the methods whose name matches.
+    """Prints the methods whose name matches, and in a second table the meta-methods.
 
     Args:
         pattern: a name with wildcards.
@@ -31,16 +32,36 @@ def methods(pattern: str, as_json: bool) -> None:
     Raises:
         ValueError: none matches.
     """
-    names = fastcam.list_methods(pattern)
-    if not names:
+    names, metas = fastcam.list_methods(pattern), list_meta_methods(pattern)
+    if not names and not metas:
         raise ValueError(f"no method matches {pattern!r}; there are {', '.join(fastcam.list_methods())}")
     found = [METHODS[name] for name in names]
     if as_json:
         keys = ("name", "formula", "needs", "cost", "options", "paper")
-        print(json.dumps([{key: getattr(method, key) for key in keys} for method in found], indent=2, default=str))
+        listed = [{key: getattr(method, key) for key in keys} for method in found]
+        listed += [_meta(name) for name in metas]
+        print(json.dumps(listed, indent=2, default=str))
         return
     rows = [[m.name, m.formula, m.needs, m.cost, _options(m.options), m.paper] for m in found]
-    console().print(table(["method", "formula", "needs", "cost", "options", "paper"], rows))
+    if rows:
+        console().print(table(["method", "formula", "needs", "cost", "options", "paper"], rows))
+    rows = [[m["name"], m["formula"], m["cost"], _options(m["options"]), m["paper"]] for m in map(_meta, metas)]
+    if rows:
+        title = "meta-methods run another one, whose map is m and whose run is R"
+        console().print(table(["meta-method", "formula", "cost", "options", "paper"], rows, title))
+
+
+def _meta(name: str) -> dict[str, Any]:
+    """A meta-method as a row of the list."""
+    kind = METAS[name]
+    return {
+        "name": f"{name}(METHOD)",
+        "formula": kind.formula,
+        "needs": "a method",
+        "cost": kind.cost,
+        "options": kind.defaults(),
+        "paper": kind.paper,
+    }
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ class Smooth(Meta):
     seed: int = 0
 
     formula: ClassVar[str] = "mean_n m(x + noise_n)"
-    paper: ClassVar[str] = "arXiv:1706.03825"
+    paper: ClassVar[str] = "after Smilkov 2017, arXiv:1706.03825"
     cost: ClassVar[str] = "1 F + samples x R"
     ranks: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
@@ -125,7 +125,7 @@ class Integrated(Meta):
     baseline: Any = None
 
     formula: ClassVar[str] = "mean_n m(x' + t_n (x - x'))"
-    paper: ClassVar[str] = "arXiv:1703.01365"
+    paper: ClassVar[str] = "after Sundararajan 2017, arXiv:1703.01365"
     cost: ClassVar[str] = "1 F + samples x R"
     ranks: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
@@ -156,7 +156,7 @@ class AugSmooth(Meta):
     normalize: bool = True
 
     formula: ClassVar[str] = "mean over flip, factor of flip(m(factor flip(x)))"
-    paper: ClassVar[str] = "pytorch-grad-cam, aug_smooth"
+    paper: ClassVar[str] = "pytorch-grad-cam's aug_smooth (no paper)"
     cost: ClassVar[str] = "6 R"
 
     @property

@@ -88,7 +88,7 @@ class Evet(Meta):
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
-    formula: ClassVar[str] = "mean_t t⁻¹(m(t(x)))"
+    formula: ClassVar[str] = "mean_t t^-1(m(t(x)))"
     paper: ClassVar[str] = "Oh 2021, WACV; its text could not be had"
     cost: ClassVar[str] = "transformations x R (10 geometric, 11 intensity, 20 all)"
 

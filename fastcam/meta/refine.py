@@ -39,8 +39,8 @@ class Refine(Meta):
     _: KW_ONLY
     variant: str = "image"
 
-    formula: ClassVar[str] = "Π_l m_l"
-    paper: ClassVar[str] = "arXiv:2605.14641"
+    formula: ClassVar[str] = "prod_l m_l"
+    paper: ClassVar[str] = "RefineCAM 2026, arXiv:2605.14641"
     cost: ClassVar[str] = "1 R at several layers"
     ranks: ClassVar[tuple[int, ...]] = (1, 2, 3)
 

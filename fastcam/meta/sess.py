@@ -56,7 +56,7 @@ class Sess(Meta):
     blur: bool = True
 
     formula: ClassVar[str] = "mean over windows r with value > theta of p_r / max p * up(m(x_r))"
-    paper: ClassVar[str] = "arXiv:2207.01769"
+    paper: ClassVar[str] = "Tursun 2022, arXiv:2207.01769"
     cost: ClassVar[str] = "1 F + windows x R (122 by default); pre_filter q of methods of many forwards: (1 - q) R"
 
     def __post_init__(self) -> None:
