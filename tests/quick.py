@@ -7,6 +7,7 @@ from torch import nn
 from fastcam import CAM
 from fastcam.methods.registry import METHODS
 
+ATTENTION = {"attentionrelevance", "legrad", "rollout"}  # need a transformer
 OPTIONS = {
     "aise": {"samples": 12},
     "fgvis": {"steps": 3},

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from fastcam import TopK, list_methods
 from tests.networks import CLASSES, SIZE, TOYS, images, shared
-from tests.quick import quick
+from tests.quick import ATTENTION, quick
 
-METHODS = list_methods()
+METHODS = [name for name in list_methods() if name not in ATTENTION]  # these in test_attention.py
 RANDOM = {"randomcam", "sscam", "smoothgrad", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
-from fastcam.methods.evidence_derivatives import Contrasts, Curvature
+from fastcam.methods.evidence_derivatives import Attention, Contrasts, Curvature
 from fastcam.methods.evidence_inputs import (
     BiasGradients,
     GuidedGradients,
@@ -25,10 +25,11 @@ from fastcam.methods.evidence_perturbed import (
     PerturbedScores,
     SearchedScores,
 )
+from fastcam.methods.evidence_relevance import InputRelevance, LayerRelevance
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
 
-from . import at_input, at_layer, derivatives, layered, masked, pixels
+from . import at_input, at_layer, attention, derivatives, layered, masked, pixels, relevance
 from .groups import by_groups
 from .optimized import optimized
 from .perturbed import perturbed
@@ -59,6 +60,7 @@ ASKS: dict[type, Ask] = {
     Classifier: each(at_layer.classifier),
     Contributions: each(at_layer.contributions),
     Gradients: gradients,
+    Attention: attention.attention,
     Contrasts: each(derivatives.contrasts),
     Curvature: each(derivatives.curvature),
     InputGradients: at_input.gradients,
@@ -66,7 +68,9 @@ ASKS: dict[type, Ask] = {
     InputContributions: at_input.contributions,
     BiasGradients: at_input.bias_gradients,
     PixelMask: pixels.masked,
+    InputRelevance: relevance.at_input,
     InputScores: each(masked.by_input_scores),
+    LayerRelevance: relevance.at_layer,
     LayerScores: each(masked.by_layer_scores),
     GroupScores: each(by_groups),
     LayeredGradients: layered.gradients,
@@ -76,7 +80,8 @@ ASKS: dict[type, Ask] = {
     SearchedScores: each(searched),
 }
 
-LOOKS: dict[type, Callable[[Question], list[Forward]]] = {Curvature: derivatives.look}  # forwards of another kind
+# Those that take a forward of another kind.
+LOOKS: dict[type, Callable[[Question], list[Forward]]] = {Attention: attention.look, Curvature: derivatives.look}
 
 
 def answer(question: Question) -> list[Answer]:

@@ -102,7 +102,7 @@ class Question:
             return value
         return value.repeat(times, *[1] * (value.dim() - 1))
 
-    def weigh(self, *evidence: Tensor) -> Tensor:
+    def weigh(self, *evidence: Any) -> Tensor:
         """The method's weights, or its map."""
         return self.method(self.options, *evidence)
 

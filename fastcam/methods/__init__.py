@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    attention,
     components,
     contrasts,
     gradients,
@@ -10,6 +11,8 @@ from . import (
     layered,
     optimized,
     perturbations,
+    random_masks,
+    relevance,
     scores,
     searched,
 )
@@ -19,6 +22,7 @@ __all__ = [
     "METHODS",
     "Method",
     "activations",
+    "attention",
     "components",
     "contrasts",
     "gradients",
@@ -29,6 +33,8 @@ __all__ = [
     "method",
     "optimized",
     "perturbations",
+    "random_masks",
+    "relevance",
     "scores",
     "searched",
 ]

@@ -86,6 +86,6 @@ def shapleycam(a: Tensor, g: Tensor, h: Tensor) -> Tensor:
     The Shapley value of a channel to the second order of a Taylor series about A. score="logit" takes y_c: behind
     global average pooling and a linear layer H is zero then, and the map that of Grad-CAM. A callable target is taken
     as it is.
-    Prefix tokens of a transformer are held fixed, which is our choice: the paper has convolutional networks only.
+    Prefix tokens of a transformer are held fixed, which is our choice.
     """
     return (g - h / 2).mean(HW, keepdim=True)

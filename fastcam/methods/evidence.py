@@ -16,6 +16,7 @@ from torch import Tensor
 from .evidence_derivatives import Derivatives
 from .evidence_inputs import Inputs
 from .evidence_perturbed import Perturbed
+from .evidence_relevance import Relevance
 
 Options = dict[str, Any]
 
@@ -117,4 +118,5 @@ class Contributions:
     cost: ClassVar[str] = "1 F + 2 tail forwards + 1 tail backward; GAP + linear: 1 F"
 
 
-Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | Derivatives | Perturbed | Inputs
+Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | Derivatives | Perturbed
+Evidence = Evidence | Inputs | Relevance

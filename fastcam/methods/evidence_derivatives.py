@@ -1,4 +1,4 @@
-"""What methods ask of derivatives beyond those of the score itself: of a difference of scores, and second ones."""
+"""What methods ask beyond the score's own gradient: that of a difference, second derivatives, attention."""
 
 from __future__ import annotations
 
@@ -42,7 +42,32 @@ class Curvature:
     cost: ClassVar[str] = "1 F + 2 tail backwards; GAP tail: 1 F"
 
 
-Derivatives = Contrasts | Curvature
+@dataclass(frozen=True)
+class Attention:
+    """`p`, each layer's attention (B, 1, heads, N, N), queries by keys, and `query` (N,), the share of each query.
+
+    N are all tokens. `query` is 1 at the class token, or the same at every cell where none decides.
+
+    Attributes:
+        gradients: whether `g`, each layer's dS/dp (B, T, heads, N, N), is asked for, between `p` and `query`.
+    """
+
+    gradients: bool
+    at: ClassVar[str] = "input"
+    grad: ClassVar[bool] = False  # its own forward records from the first attention on
+
+    @property
+    def needs(self) -> str:
+        """What it asks of the network, in words."""
+        return "attention between all tokens" + (", and gradients there" if self.gradients else "")
+
+    @property
+    def cost(self) -> str:
+        """In forwards F and backwards through the network B."""
+        return "1 F + 1 B" if self.gradients else "1 F"
+
+
+Derivatives = Contrasts | Curvature | Attention
 
 
 def whole(value: Any) -> bool:

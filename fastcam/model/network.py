@@ -31,6 +31,7 @@ class Facts:
     splits: dict[Any, Split | None] = field(default_factory=dict)
     defaults: dict[Any, str] = field(default_factory=dict)
     scales: dict[Any, list[str]] = field(default_factory=dict)
+    blocks: dict[Any, tuple[list[str], int]] = field(default_factory=dict)
     tunings: dict[Any, Any] = field(default_factory=dict)
     row_bytes: dict[Any, int] = field(default_factory=dict)
     engines: dict[Any, Any] = field(default_factory=dict)
@@ -134,7 +135,8 @@ class Network:
             shots = self._see_default(run, size, see, key, images.device)
         else:
             shots = see([layers.find(self.model, one)[0] for one in layers.as_list(layer)])
-        return [Forward(self, images, args, kwargs, *shot) for shot in shots]
+        several = len(shots) > 1  # the first of their backwards must leave the graph to the next
+        return [Forward(self, images, args, kwargs, *shot, shared=several) for shot in shots]
 
     def _see_input(self, run: Callable[[Tensor], Any], images: Tensor, *, record: bool, graph: bool) -> Shot:
         """One forward seen from the images; with `record` they are the leaf, or with `graph` what they come from is."""
@@ -144,7 +146,7 @@ class Network:
             # A copy runs: a network may begin with an in-place operation, which no leaf allows.
             output = run(x.requires_grad_().clone() if record else x)
         logits = self.select(output)
-        self._require_finite(logits)
+        self.require_finite(logits)
         return Captured(layers.INPUT, x, Layout.of("maps", tuple(images.shape[2:]))), output, logits, None
 
     def _see_default(
@@ -202,7 +204,7 @@ class Network:
             seen = [(n, modules[n]) for n in names]
             captured, output = capture(run, seen, size, grad=grad, differentiable=differentiable)
         logits = self.select(output)
-        self._require_finite(logits)
+        self.require_finite(logits)
         shots: list[Shot] = []
         for one in captured:
             tail = None
@@ -219,7 +221,8 @@ class Network:
         return shots
 
     @staticmethod
-    def _require_finite(logits: Any) -> None:
+    def require_finite(logits: Any) -> None:
+        """Raise where the model's output is NaN or infinite."""
         if isinstance(logits, Tensor):
             require_finite(logits, "the model's output has", "check its weights and the scale of the images")
 
