@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fastcam import CAM
-from fastcam.methods.perturbations import RandomMasks
+from fastcam.methods.random_masks import RandomMasks
 from tests import formulas, formulas_perturbed
-from tests.networks import SIZE, Toy, images, shared
+from tests.networks import SIZE, Toy, images, settle, shared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TARGET = [1, 2]
@@ -89,25 +89,63 @@ def test_rise_with_logits_and_functions() -> None:
     near(CAM(toy.module, "rise", **options).explain(x, target=lambda logits: logits[:, 2]).raw, raw)
 
 
-@pytest.mark.parametrize(("size", "cells"), [((224, 224), 7), ((30, 47), 8), ((9, 5), 2), ((64, 64), 3)])
-def test_masks_are_scikit_images(size: tuple[int, int], cells: int) -> None:
+SPACES = [((224, 224), 7), ((30, 47), 8), ((9, 5), 2), ((64, 64), 3), ((50,), 7), ((9, 12, 10), 4)]
+
+
+@pytest.mark.parametrize(("size", "cells"), SPACES)
+def test_masks_are_scikit_images(size: tuple[int, ...], cells: int) -> None:
     """The published code's own formula: skimage.transform.resize of order 1, mirrored, then the crop."""
     transform = pytest.importorskip("skimage.transform")
     x = torch.zeros(1, 3, *size, dtype=torch.float64)
     found = RandomMasks.make({"cells": cells, "samples": 5, "p": 0.5, "seed": 1}, x)
-    cell = [-(-pixels // cells) for pixels in size]
-    for k, mask in enumerate(found.masks(0, 5)):
-        up = [(cells + 1) * one for one in cell]
+    up = [(cells + 1) * -(-pixels // cells) for pixels in size]
+    masks = found.masks(0, 5)
+    for k, mask in enumerate(masks):
         theirs = transform.resize(found.grids[k].numpy(), up, order=1, mode="reflect", anti_aliasing=False)
-        top, left = int(found.tops[k]), int(found.lefts[k])
-        crop = torch.from_numpy(theirs[top : top + size[0], left : left + size[1]].copy())
-        torch.testing.assert_close(mask, crop, rtol=0, atol=1e-12)
+        first = [int(offsets[k]) for offsets in found.offsets]
+        crop = theirs[tuple(slice(at, at + pixels) for at, pixels in zip(first, size, strict=True))]
+        torch.testing.assert_close(mask, torch.from_numpy(crop.copy()), rtol=0, atol=1e-12)
+    s = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    whole = torch.tensordot(s, masks, 1)
+    torch.testing.assert_close(found.total(s), whole, rtol=0, atol=1e-11)
+
+
+def of_rank(rank: int) -> tuple[nn.Module, Tensor]:
+    """A small network of signals or volumes, and two of them."""
+    convolution, pool = {1: (nn.Conv1d, nn.AdaptiveAvgPool1d), 3: (nn.Conv3d, nn.AdaptiveAvgPool3d)}[rank]
+    module = nn.Sequential(convolution(2, 6, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(6, 4))
+    size = {1: (41,), 3: (7, 9, 8)}[rank]
+    return settle(module, 5), torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize(("rank", "size", "stride"), [(1, 8, 5), (3, 4, 3), (3, (2, 5, 4), (2, 3, 1))])
+def test_occlusion_of_signals_and_volumes_is_captums(rank: int, size, stride) -> None:
+    captum = pytest.importorskip("captum.attr")
+    (module, x), target = of_rank(rank), torch.tensor(TARGET)
+    window, steps = ((2, *([v] * rank if isinstance(v, int) else v)) for v in (size, stride))
+    theirs = captum.Occlusion(module).attribute(x, window, strides=steps, target=target, baselines=0.3)
+    exp = CAM(module, "occlusion", size=size, stride=stride, value=0.3).explain(x, target=target)
+    near(exp.raw, theirs[:, 0].double())
+    assert exp.maps.shape == (2, *x.shape[2:])
+    position = CAM(module, "occlusion", size=size, stride=stride, record="position").explain(x, target=target)
+    assert position.raw.shape == exp.raw.shape
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_rise_of_signals_and_volumes(rank: int) -> None:
+    module, x = of_rank(rank)
+    exp = CAM(module, "rise", samples=20, cells=3).explain(x, target=torch.tensor([[1, 2], [0, 3]]))
+    masks = RandomMasks.make({"cells": 3, "samples": 20, "p": 0.5, "seed": 0}, x).masks(0, 20)
+    with torch.no_grad():
+        s = torch.stack([module(image * masks[:, None]).softmax(1) for image in x])
+    s = torch.stack([s[0][:, [1, 2]], s[1][:, [0, 3]]]).double()
+    near(exp.raw, torch.tensordot(s.transpose(1, 2), masks.double(), 1) / 10)
 
 
 def test_the_crops_are_all_used() -> None:
     found = RandomMasks.make({"cells": 7, "samples": 4000, "p": 0.25, "seed": 0}, torch.zeros(1, 3, 224, 112))
-    assert found.tops.unique().tolist() == list(range(32))
-    assert found.lefts.unique().tolist() == list(range(16))
+    assert found.offsets[0].unique().tolist() == list(range(32))
+    assert found.offsets[1].unique().tolist() == list(range(16))
     assert float(found.grids.mean()) == pytest.approx(0.25, abs=0.005)
 
 
@@ -130,7 +168,7 @@ def test_the_cost_is_forwards(method: str, versions: int, batch_size) -> None:
 def test_no_mask_is_kept() -> None:
     """Of the masks there are grids and offsets; a chunk holds as many as it has rows."""
     found = RandomMasks.make({"cells": 7, "samples": 1000, "p": 0.5, "seed": 0}, torch.zeros(1, 3, 224, 224))
-    held = sum(t.numel() for t in vars(found).values())
+    held = sum(t.numel() for t in (found.grids, *found.offsets, *found.weights))
     assert held < 4 * 224 * 224
 
 
@@ -188,6 +226,8 @@ def test_patches_that_do_not_fit() -> None:
     module, x = shared("deep").module, images()
     with pytest.raises(ValueError, match=r"size=21 is larger than the image of 20x28 pixels; give a smaller patch"):
         CAM(module, "occlusion", size=21)(x)
+    with pytest.raises(ValueError, match=r"size=\(4, 4, 4\) must be .*, or \(vertical, horizontal\)"):
+        CAM(module, "occlusion", size=(4, 4, 4), stride=2)(x)
     with pytest.raises(ValueError, match=r"value has shape .* give one number, \(C,\), or \(C, H, W\)"):
         CAM(module, "occlusion", value=[1.0, 2.0])(x)
     with pytest.raises(ValueError, match="explains the image itself, at no layer"):

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastcam.methods.evidence_perturbed import PerturbedScores, Versions
 from fastcam.model.forward import Forward
 from fastcam.model.outputs import widen
+from fastcam.model.tokens import as_pictures
 from fastcam.targets import Target
 
 from .question import Question
@@ -22,11 +23,12 @@ def perturbed(question: Question, forward: Forward, target: Target) -> Tensor:
     assert isinstance(evidence, PerturbedScores)
     probability = question.options.get("score") == "probability"
     versions = evidence.make(question.options, images)
-    pictures = images.contiguous(memory_format=torch.channels_last)  # as rows of more than one channel mostly are
-    fills = [functools.partial(write, versions, picture) for picture in pictures.split(1)]
+    # As the rows of pictures of more than one channel mostly are.
+    laid = images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+    fills = [functools.partial(write, versions, one) for one in laid.split(1)]
     starts = range(0, (len(images) + 1) * versions.count, versions.count)
     s = score_images(question, target, starts, fills, probability).unflatten(1, (len(images), -1)).transpose(0, 1)
-    return question.method(question.options, versions, s, own_scores(forward, target, probability))
+    return as_pictures(question.method(question.options, versions, s, own_scores(forward, target, probability)))
 
 
 def own_scores(forward: Forward, target: Target, probability: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""What methods ask that change pictures and look at the scores: perturbations, grouped and layered masks, searches."""
+"""What methods ask that change images and look at the scores: perturbations, grouped and layered masks, searches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ class PerturbedScores:
     make: Callable[[Options, Tensor], Versions]
     count: str
     at: ClassVar[str] = "input"
-    ranks: ClassVar[tuple[int, ...]] = (2,)
     grad: ClassVar[bool] = False
     needs: ClassVar[str] = "scores of perturbed images"
 

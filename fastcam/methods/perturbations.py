@@ -1,8 +1,9 @@
-"""Black boxes: maps from the scores of changed images alone, no layer and no gradient."""
+"""Occlusion: a map from the scores of the image under patches, no layer and no gradient."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,28 +15,52 @@ from .evidence_perturbed import PerturbedScores
 from .registry import method
 
 
-def accumulator(images: Tensor) -> torch.dtype:
-    """What masks of these images are computed in: float32 at least."""
-    return torch.promote_types(images.dtype, torch.float32)
+def along(grid: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Each of the last axes of a grid through a matrix of its own, (P, n) or one for each row (N, P, n).
+
+    Args:
+        grid: (..., n_1, ..., n_r), or (N, n_1, ..., n_r).
+        matrices: r of them.
+
+    Returns:
+        (..., P_1, ..., P_r)
+    """
+    for axis, matrix in enumerate(matrices, -len(matrices)):
+        turned = grid.movedim(axis, -1)
+        if matrix.dim() == 2:
+            turned = turned @ matrix.T
+        else:
+            rows = turned.reshape(len(turned), -1, turned.shape[-1]) @ matrix.mT
+            turned = rows.reshape(*turned.shape[:-1], matrix.shape[1])
+        grid = turned.movedim(-1, axis)
+    return grid
 
 
-def pair(name: str, value: Any) -> tuple[int, int]:
-    """(vertical, horizontal) of an option that is one positive int for both, or two.
+def pixels_of(name: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
+    """An option that is one positive int for all axes, or one for each.
+
+    Args:
+        name: of the option.
+        value: of it.
+        rank: how many axes the images have; None where that is not known yet.
 
     Raises:
         ValueError: anything else.
     """
-    both = (value, value) if isinstance(value, int) else value
-    whole = isinstance(both, (tuple, list)) and len(both) == 2
-    if not whole or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in both):
-        raise ValueError(f"occlusion: {name}={value!r} must be a positive int of pixels, or (vertical, horizontal)")
-    return both[0], both[1]
+    each: tuple[Any, ...] = tuple(value) if isinstance(value, (tuple, list)) else (value,) * (rank or 1)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in each)
+    if not whole or len(each) not in ((1, 2, 3) if rank is None else (rank,)):
+        axes = {1: "(along,)", 2: "(vertical, horizontal)", 3: "(depth, vertical, horizontal)"}[rank or 2]
+        raise ValueError(f"occlusion: {name}={value!r} must be a positive int of pixels, or {axes}")
+    return each
 
 
 def check_patches(options: Options) -> None:
     """Sizes and strides that leave no pixel uncovered."""
-    size, stride = pair("size", options["size"]), pair("stride", options["stride"])
-    if stride[0] > size[0] or stride[1] > size[1]:
+    size, stride = pixels_of("size", options["size"]), pixels_of("stride", options["stride"])
+    most = max(len(size), len(stride))
+    each = zip(size * most if len(size) == 1 else size, stride * most if len(stride) == 1 else stride, strict=False)
+    if any(step > patch for patch, step in each):
         raise ValueError(
             f"occlusion: stride={options['stride']!r} is larger than size={options['size']!r}, so some pixels would "
             "never be covered; give a stride up to the size"
@@ -47,15 +72,13 @@ class Patches:
     """A patch of one value at each position of a grid over the image; the last ones may end at its edge.
 
     Attributes:
-        rows: (n, H) bool, the pixel rows that the patches of each grid row cover.
-        columns: (m, W) bool, the same of columns.
-        size: (height, width) of a patch, in pixels.
-        value: (C | 1, 1 | H, 1 | W) what stands there instead.
+        covered: for each axis (n, pixels) bool, which pixels the patches of each place of the grid cover.
+        size: of a patch, along each axis.
+        value: (C, *space) or what expands to it, what stands there instead.
     """
 
-    rows: Tensor
-    columns: Tensor
-    size: tuple[int, int]
+    covered: tuple[Tensor, ...]
+    size: tuple[int, ...]
     value: Tensor
 
     @classmethod
@@ -65,12 +88,13 @@ class Patches:
         Raises:
             ValueError: patches larger than the image, or a value that does not fit it.
         """
-        size, stride = pair("size", options["size"]), pair("stride", options["stride"])
-        extent = (int(images.shape[2]), int(images.shape[3]))
-        if size[0] > extent[0] or size[1] > extent[1]:
+        extent = tuple(int(pixels) for pixels in images.shape[2:])
+        size = pixels_of("size", options["size"], len(extent))
+        stride = pixels_of("stride", options["stride"], len(extent))
+        if any(patch > pixels for patch, pixels in zip(size, extent, strict=True)):
             raise ValueError(
-                f"occlusion: size={options['size']!r} is larger than the image of {extent[0]}x{extent[1]} pixels; "
-                "give a smaller patch"
+                f"occlusion: size={options['size']!r} is larger than the image of {'x'.join(map(str, extent))} "
+                "pixels; give a smaller patch"
             )
         covered = []
         for patch, step, pixels in zip(size, stride, extent, strict=True):
@@ -78,39 +102,47 @@ class Patches:
             at = torch.arange(pixels, device=images.device)
             covered.append((at >= starts) & (at < starts + patch))
         value = torch.as_tensor(options["value"], dtype=images.dtype, device=images.device)
-        value = value[:, None, None] if value.dim() == 1 else value.reshape((1,) * (3 - value.dim()) + value.shape)
+        ones = (1,) * len(extent)
+        value = value.reshape(-1, *ones) if value.dim() == 1 else value.reshape(ones[value.dim() - 1 :] + value.shape)
         try:
-            value.expand_as(images)
+            value = value.expand_as(images[0])
         except RuntimeError as error:
             raise ValueError(
                 f"occlusion: value has shape {tuple(value.shape)} for images of {tuple(images.shape[1:])}; give one "
                 "number, (C,), or (C, H, W)"
             ) from error
-        return cls(covered[0], covered[1], size, value)
+        return cls(tuple(covered), size, value)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Places of the grid along each axis."""
+        return tuple(map(len, self.covered))
 
     @property
     def count(self) -> int:
         """Positions."""
-        return len(self.rows) * len(self.columns)
+        return math.prod(self.counts)
 
     def write(self, image: Tensor, start: int, stop: int, out: Tensor) -> None:
-        """The image (1, C, H, W) under patches [start, stop)."""
-        at = torch.arange(start, stop, device=image.device)
-        y = within(self.rows[at // len(self.columns)], self.size[0])[:, :, None]
-        x = within(self.columns[at % len(self.columns)], self.size[1])[:, None]
+        """The image (1, C, *space) under patches [start, stop)."""
+        at, rank = torch.arange(start, stop, device=image.device), len(self.size)
+        hidden = []
+        for axis, (place, covered) in enumerate(zip(torch.unravel_index(at, self.counts), self.covered, strict=True)):
+            shape = [self.size[axis] if other == axis else 1 for other in range(rank)]
+            hidden.append(within(covered[place], self.size[axis]).view(-1, *shape))
         out.copy_(image)
-        out.movedim(1, -1)[(at - start)[:, None, None], y, x] = self.value.expand_as(image[0]).movedim(0, -1)[y, x]
+        own = (at - start).view(-1, *[1] * rank)
+        out.movedim(1, -1)[(own, *hidden)] = self.value.movedim(0, -1)[tuple(hidden)]
 
     def spread(self, values: Tensor) -> Tensor:
-        """The mean, at each pixel, of the values (B, T, N) of the patches that cover it. (B, T, H, W)"""
-        grid = values.unflatten(-1, (len(self.rows), len(self.columns)))
-        rows, columns = self.rows.to(values.dtype), self.columns.to(values.dtype)
-        return (rows.T @ grid @ columns) / torch.outer(rows.sum(0), columns.sum(0))
+        """The mean, at each pixel, of the values (B, T, N) of the patches that cover it. (B, T, *space)"""
+        matrices = [one.to(values.dtype).T for one in self.covered]
+        over = along(values.new_ones(self.counts), matrices)
+        return along(values.unflatten(-1, self.counts), matrices) / over
 
     def draw(self, values: Tensor) -> Tensor:
-        """The values (B, T, N) at the centers of their patches, linear in between, even beyond. (B, T, H, W)"""
-        grid = values.unflatten(-1, (len(self.rows), len(self.columns)))
-        return between(self.rows, values.dtype) @ grid @ between(self.columns, values.dtype).T
+        """The values (B, T, N) at the centers of their patches, linear in between, even beyond. (B, T, *space)"""
+        return along(values.unflatten(-1, self.counts), [between(one, values.dtype) for one in self.covered])
 
 
 def within(covered: Tensor, size: int) -> Tensor:
@@ -151,113 +183,3 @@ def occlusion(versions: Patches, s: Tensor, y: Tensor, *, record: str = "drop") 
     """
     drop = y[..., None] - s
     return versions.spread(drop) if record == "drop" else versions.draw(drop)
-
-
-def check_random_masks(options: Options) -> None:
-    """Cells that are a count, and a probability that leaves something to see and something to hide."""
-    cells, p = options["cells"], options["p"]
-    if not isinstance(cells, int) or isinstance(cells, bool) or cells < 2:
-        raise ValueError(f"rise: cells={cells!r} must be an int of 2 or more, the cells of a mask along a side")
-    if not isinstance(p, (int, float)) or not 0 < p < 1:
-        raise ValueError(f"rise: p={p!r} must lie between 0 and 1, both excluded; it is the share of visible cells")
-
-
-@dataclass(frozen=True)
-class RandomMasks:
-    """N random grids, each upsampled and cropped to the image when it is wanted: R_top G L_leftᵀ, never stored.
-
-    Attributes:
-        grids: (N, s, s) zeros and ones.
-        tops: (N,) first row of each crop.
-        lefts: (N,) its first column.
-        rows: (cell, H, s) the weights of the grid's rows in a pixel's row, for each first row.
-        columns: (cell, W, s) the same of columns.
-    """
-
-    grids: Tensor
-    tops: Tensor
-    lefts: Tensor
-    rows: Tensor
-    columns: Tensor
-
-    @classmethod
-    def make(cls, options: Options, images: Tensor) -> RandomMasks:
-        """Draw grids, then tops, then lefts, from one generator with the option `seed`."""
-        cells, samples = options["cells"], options["samples"]
-        generator = torch.Generator().manual_seed(options["seed"])
-        grids = torch.rand(samples, cells, cells, generator=generator) < options["p"]
-        weights, offsets = [], []
-        for pixels in images.shape[2:]:
-            cell = math.ceil(pixels / cells)
-            up = mirrored(cells, (cells + 1) * cell)
-            weights.append(torch.stack([up[first : first + pixels] for first in range(cell)]))
-            offsets.append(torch.randint(cell, (samples,), generator=generator).to(images.device))
-        dtype = accumulator(images)
-        rows, columns = (one.to(images.device, dtype) for one in weights)
-        return cls(grids.to(images.device, dtype), offsets[0], offsets[1], rows, columns)
-
-    @property
-    def count(self) -> int:
-        """N."""
-        return len(self.grids)
-
-    def masks(self, start: int, stop: int) -> Tensor:
-        """Masks [start, stop) at full size. (n, H, W)"""
-        up = self.rows[self.tops[start:stop]] @ self.grids[start:stop]
-        return up @ self.columns[self.lefts[start:stop]].mT
-
-    def write(self, image: Tensor, start: int, stop: int, out: Tensor) -> None:
-        """The image (1, C, H, W) times masks [start, stop)."""
-        torch.mul(image, self.masks(start, stop)[:, None], out=out)
-
-    def total(self, scores: Tensor) -> Tensor:
-        """Σ_i s_i M_i of scores (B, T, N): the grids are summed by their crop first, so this is two products a map.
-
-        Returns:
-            (B, T, H, W)
-        """
-        cells = self.grids.shape[1]
-        place = self.tops * len(self.columns) + self.lefts
-        flat, rows, columns = self.grids.flatten(1).double(), self.rows.double(), self.columns.double()
-        rows, columns = rows.transpose(0, 1).flatten(1), columns.transpose(0, 1).flatten(1)
-        maps = []
-        for one in scores.flatten(0, 1).double():
-            sums = flat.new_zeros(len(self.rows) * len(self.columns), cells**2)
-            sums = sums.index_add(0, place, one[:, None] * flat)
-            sums = sums.view(len(self.rows), len(self.columns), cells, cells).transpose(1, 2).flatten(2).flatten(0, 1)
-            maps.append((rows @ sums @ columns.T).to(scores.dtype))
-        return torch.stack(maps).unflatten(0, scores.shape[:2])
-
-
-def mirrored(cells: int, pixels: int) -> Tensor:
-    """Weights (pixels, cells) of linear upsampling with half-pixel centers, mirrored about the outer cells' centers."""
-    at = (torch.arange(pixels, dtype=torch.float64) + 0.5) * cells / pixels - 0.5
-    low = at.floor().long()
-    share = at - low
-    weights = torch.zeros(pixels, cells, dtype=torch.float64)
-    for index, weight in ((low, 1 - share), (low + 1, share)):
-        inside = (cells - 1) - ((cells - 1) - index.abs()).abs()
-        weights.scatter_add_(1, inside[:, None], weight[:, None])
-    return weights
-
-
-@method(
-    "rise",
-    PerturbedScores(RandomMasks.make, "samples"),
-    paper="Petsiuk 2018, arXiv:1806.07421, eq. 6",
-    clip="never",
-    gives_map=True,
-    check=check_random_masks,
-    score=("probability", "logit"),
-    samples=4000,
-    cells=7,
-    p=0.5,
-    seed=0,
-)
-def rise(versions: RandomMasks, s: Tensor, y: Tensor, *, p: float = 0.5) -> Tensor:
-    """L = 1 / (N p) Σ_i s_i M_i, s_i the class probability of x * M_i, M_i random grids, upsampled and shifted
-
-    All images and classes share the masks. The paper takes 4000 for VGG-16 and 8000 for ResNet-50, on 7 x 7 cells of
-    which half are visible; its upsampling is scikit-image's of order 1, which mirrors at the border.
-    """
-    return versions.total(s) / (versions.count * p)
