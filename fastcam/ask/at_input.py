@@ -19,8 +19,8 @@ from fastcam.model.tokens import Layout, find_layout
 from fastcam.ops.resize_normalize import resize
 from fastcam.targets import Target
 
-from . import sampled
 from .question import Answer, Question, activations_of, own_pass_a_class
+from .sampled import Sample, baseline_of, chunks, mean, noisy, path
 
 
 def attributed(question: Question, forward: Forward, target: Target, attributions: Tensor) -> Answer:
@@ -35,6 +35,14 @@ def images_of(question: Question, forward: Forward) -> Tensor:
     return widen(x if question.differentiable else x.detach())[:, None]
 
 
+def refuse_graph(question: Question) -> None:
+    """Raise where a graph is to be kept whose derivative would be another one: a ruled backward is no derivative."""
+    if question.differentiable:
+        raise ValueError(
+            f"{question.method.name} has no differentiable form; use saliency, inputxgradient or integratedgradients"
+        )
+
+
 def gradients(question: Question, forwards: list[Forward], target: Target) -> list[Answer]:
     """Attributions made of gradients at the image, or of those of several versions of it."""
     evidence, forward = question.method.evidence, forwards[0]
@@ -42,13 +50,14 @@ def gradients(question: Question, forwards: list[Forward], target: Target) -> li
     own_pass_a_class(question, "a backward")
     x = images_of(question, forward)
     if isinstance(forward.watch, rules.ReluRule):
+        refuse_graph(question)
         forward.watch.require_relus(question.method.name, question.network.model)
     if evidence.over == "noise":
-        g = moments(gradients_of_samples(question, forwards, target, sampled.noisy(question)))
+        g = moments(gradients_of_samples(question, forwards, target, noisy(question)))
     elif evidence.over == "path":
-        start = sampled.baseline_of(question)
-        points = gradients_of_samples(question, forwards, target, sampled.path(question, start))
-        g = sum((sampled.mean(shares, g) for shares, g in points), torch.zeros((), device=x.device))
+        start = baseline_of(question)
+        points = gradients_of_samples(question, forwards, target, path(question, start))
+        g = sum((mean(shares, g) for shares, g in points), torch.zeros((), device=x.device))
         x = x - widen(forward.captured.layout.maps(start))[:, None]
     else:
         g = widen(forward.gradients(target.score, target.classes, create_graph=question.differentiable))
@@ -56,10 +65,10 @@ def gradients(question: Question, forwards: list[Forward], target: Target) -> li
 
 
 def gradients_of_samples(
-    question: Question, forwards: list[Forward], target: Target, samples: Iterator[sampled.Sample]
+    question: Question, forwards: list[Forward], target: Target, samples: Iterator[Sample]
 ) -> Iterator[tuple[list[float], Tensor]]:
     """Shares and gradients (n * B, T, C, H, W) of n samples at a time."""
-    for shares, (shot,) in sampled.chunks(question, forwards, samples):
+    for shares, (shot,) in chunks(question, forwards, samples):
         repeated = target.repeat(len(shares))
         yield shares, widen(shot.gradients(repeated.score, repeated.classes, create_graph=question.differentiable))
 
@@ -84,17 +93,16 @@ def moments(samples: Iterator[tuple[list[float], Tensor]]) -> Tensor:
 def guided(question: Question, forwards: list[Forward], target: Target) -> list[Answer]:
     """Guided backpropagation times Grad-CAM of each layer."""
     own_pass_a_class(question, "a backward")
-    network, graph = question.network, question.differentiable
+    refuse_graph(question)
+    network = question.network
     with rules.ReluRule("guided") as rule:
-        (seen,) = network.forward(
-            question.images, question.args, question.kwargs, INPUT, grad=True, differentiable=graph
-        )
+        (seen,) = network.forward(question.images, question.args, question.kwargs, INPUT, grad=True)
     rule.require_relus(question.method.name, network.model)
-    back = widen(seen.gradients(target.score, target.classes, create_graph=graph))
+    back = widen(seen.gradients(target.score, target.classes))
     answers = []
     for one in forwards:
-        g = widen(one.gradients(target.score, target.classes, create_graph=graph))
-        a = activations_of(one) if graph else activations_of(one).detach()
+        g = widen(one.gradients(target.score, target.classes))
+        a = activations_of(one).detach()
         cam = ops.weighted_sum(a, gradcam(a[:, None], g)[..., 0, 0]).relu()
         cam = resize(cam, (int(back.shape[-2]), int(back.shape[-1])))
         answers.append(attributed(question, one, target, question.weigh(back, cam[:, :, None])))
@@ -105,10 +113,7 @@ def contributions(question: Question, forwards: list[Forward], target: Target) -
     """DeepLIFT's contributions of the pixels against a baseline."""
     (forward,) = forwards
     own_pass_a_class(question, "a backward")
-    if question.differentiable:
-        raise ValueError(
-            f"{question.method.name} has no differentiable form; use saliency, inputxgradient or integratedgradients"
-        )
+    refuse_graph(question)
     split, network = forward.split, question.network
     if split is None:
         raise ValueError(
@@ -116,7 +121,7 @@ def contributions(question: Question, forwards: list[Forward], target: Target) -
             "capture; use integratedgradients, which asks for gradients only"
         )
     x, bypass = forward.parts
-    baseline = sampled.baseline_of(question)
+    baseline = baseline_of(question)
     tally.count(forwards=2 * len(x), backwards=len(x) * target.count)
     with network.running(x.device, autograd=True):
         m = rescale.multipliers(

@@ -84,7 +84,7 @@ class Nonlinearities(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        plain = name.rstrip("_")
+        plain = name.strip("_")
         top = relu_top(plain, args, kwargs)
         if top is None and plain not in OTHERS:
             return func(*args, **kwargs)
@@ -97,7 +97,7 @@ class Nonlinearities(TorchFunctionMode):
                 return func(given, *args[1:], **kwargs)
             return func(**{**kwargs, "input": given})
 
-        # In place, a copy is worked on: autograd keeps what a nonlinearity gives, so x is written only once, at the end.
+        # In place, a copy is worked on: autograd keeps what a nonlinearity gives, so x is written only at the end.
         y = self.changed(plain, top, x.clone() if in_place else x, call)
         return x.copy_(y) if in_place else y
 
@@ -216,7 +216,7 @@ class Biases(TorchFunctionMode):
 
 
 def _folded_bias(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """beta - mean gamma / sqrt(var + eps) of a batch norm with statistics of its own."""
+    """What a batch norm with statistics of its own adds: beta - mean gamma / sqrt(var + eps)."""
     mean, var = argument(args, kwargs, 1, "running_mean"), argument(args, kwargs, 2, "running_var")
     if mean is None or var is None or argument(args, kwargs, 5, "training", False):
         return None
