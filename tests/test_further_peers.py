@@ -1,6 +1,8 @@
-"""pytorch-grad-cam and torchcam as third witnesses of components, peaks, differences of classes and curvature."""
+"""pytorch-grad-cam and torchcam as third witnesses of components, differences of classes, curvature, attention."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 from fastcam import CAM
 from tests import formulas_further
 
-for package in ("pytorch_grad_cam", "torchcam", "captum", "torchvision"):
+for package in ("pytorch_grad_cam", "torchcam", "captum", "torchvision", "timm"):
     pytest.importorskip(package)
 import pytorch_grad_cam as pgc  # noqa: E402
 import torchcam.methods as tc  # noqa: E402
@@ -17,6 +19,7 @@ from pytorch_grad_cam.utils import model_targets  # noqa: E402
 
 from tests import peers  # noqa: E402 - it imports the packages asked for above
 from tests.networks import Toy  # noqa: E402
+from tests.networks_attention import torchvision_vit  # noqa: E402
 from tests.peers import TARGET, grad_cam, inputs, toy_of  # noqa: E402
 from tests.test_peers import AGREE, DIFFER, distance  # noqa: E402
 
@@ -100,3 +103,18 @@ def test_fem_differs_from_pytorch_grad_cam(name: str) -> None:
     theirs = grad_cam("FEM")(toy, x)
     assert distance(ours("fem", toy, x), theirs) > DIFFER
     assert distance(peers.each(formulas_further.fem, toy, x, variant="fraction"), theirs) < 1e-6
+
+
+@pytest.mark.parametrize("layers", [None, [1, 2]], ids=str)
+def test_legrad_is_torchcams(layers: list[int] | None) -> None:
+    """It knows the head of torchvision's transformer, and asks it of the mean token of each layer."""
+    net = torchvision_vit()
+    x, module = net.images(), copy.deepcopy(net.module).double()
+    blocks = list(module.get_submodule("encoder.layers").children())
+    with tc.LeGrad(module, blocks if layers is None else [blocks[i] for i in layers]) as extractor:
+        module(x.double())
+        theirs = extractor(class_idx=TARGET, normalized=False)[0].detach()
+    mine = CAM(net.module, "legrad", layers=layers).explain(x, target=torch.tensor(TARGET)).raw.double()
+    assert distance(mine, theirs) < AGREE
+    own = CAM(net.module, "legrad", layers=layers, score="own").explain(x, target=torch.tensor(TARGET)).raw.double()
+    assert distance(own, theirs) > DIFFER
