@@ -95,22 +95,18 @@ def evaluate(entry: Entry, asked: Network, pictures: Pictures, limit: int, setti
     images = pictures_for(cost.forwards, cost.backwards, min(limit, entry.most or limit), entry.least or LEAST)
     curved = min(images, CURVED)
     values: dict[str, list[float]] = {}
-    boxes, seen = math.nan, 0
-    for start, stop, names in ((0, curved, (*PARTS, *CURVES)), (curved, images, PARTS), (0, images, BOXES)):
-        if start == stop:
-            continue
-        part = Evaluation(cam, names, options=LABELS | ({"steps": STEPS} if CURVES[0] in names else {}))
-        for batch in pictures.batches(asked.preprocess, BATCH, start, stop):
+    boxes = math.nan
+    for stop, names in ((images, (*PARTS, *BOXES)), (curved, CURVES)):
+        part = Evaluation(cam, names, options=LABELS | ({"steps": STEPS} if names is CURVES else {}))
+        for batch in pictures.batches(asked.preprocess, BATCH, 0, stop):
             found = part.update(batch.images, batch.labels, boxes=batch.boxes, ids=batch.ids)[part_name(part)]
             for name in names:
                 values.setdefault(name, []).extend(found[name].tolist())
-        if BOXES[1] in names:
-            table = part.compute()[part_name(part)]
-            boxes, seen = table[BOXES[1]], len(values[BOXES[0]])
+        boxes = boxes if names is CURVES else part.compute()[part_name(part)][BOXES[1]]
     means = {name: math.fsum(given) / len(given) for name, given in values.items()}
     harmonic = adcc(*(torch.tensor(means[part], dtype=torch.float64) for part in PARTS))
     return {
-        "images": seen,
+        "images": len(values[PARTS[0]]),
         "curve_images": len(values[CURVES[0]]),
         "adcc": 100 * float(harmonic),
         "drop": 100 * means["average_drop"],
