@@ -19,6 +19,7 @@ from .windows import Window, gaussian_blur, place, starts
 
 SCALES = 12
 STEP = 2 / 7  # 64 of 224 pixels
+ROUNDING = 1e-6  # of the cells where a map has its minimum, some are a little above zero and would count as seen
 BLUR = (11, 5.0)  # side and standard deviation in pixels, as OpenCV's GaussianBlur
 
 
@@ -222,7 +223,7 @@ class Slides:
                     pad(placed, (columns.start, width - columns.stop, rows.start, height - rows.stop))
                 )
                 continue
-            above = placed > self.sess.theta
+            above = placed > self.sess.theta + ROUNDING
             total[here] += placed * above
             counts[here] += above
         return total if self.sess.fusion == "max" else total / counts.clamp_min(1)
