@@ -91,9 +91,10 @@ def aise(
     widths: list[float],
     eps: float = 0.1,
     objective: str = "both",
+    estimate: str = "mean",
     probability: bool = True,
 ) -> Grid:
-    """OpenVINO XAI's form: Σ_σ K_σ / max K_σ, K_σ the sum of the windows times what each is worth."""
+    """The mean over σ of Σ v_i G_i / Σ G_i; "sum" is OpenVINO XAI's Σ_σ K_σ / max K_σ with K_σ = Σ v_i G_i."""
     H, W = x.shape[1:]
 
     def lost(sigma: float, u: float, v: float) -> float:
@@ -103,12 +104,16 @@ def aise(
 
     out = zeros(H, W)
     for sigma in widths:
-        one = zeros(H, W)
+        one, mass = zeros(H, W), zeros(H, W)
         for u, v, value in direct(lambda u, v, sigma=sigma: lost(sigma, u, v), samples, eps):
             mask = window(u, v, sigma, H, W)
             for i, j in product(range(H), range(W)):
                 one[i][j] -= value * mask[i][j]
+                mass[i][j] += mask[i][j]
         most = max(map(max, one))
         for i, j in product(range(H), range(W)):
-            out[i][j] += one[i][j] / most if most > 0 else one[i][j]
+            if estimate == "mean":
+                out[i][j] += one[i][j] / mass[i][j] / len(widths)
+            else:
+                out[i][j] += one[i][j] / most if most > 0 else one[i][j]
     return out

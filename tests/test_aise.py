@@ -22,7 +22,9 @@ TARGET = [1, 2]
     "options",
     [
         {"samples": 17, "widths": 2},
-        {"samples": 1, "widths": 1},
+        {"samples": 17, "widths": 2, "estimate": "sum"},
+        {"samples": 1, "widths": 1, "estimate": "sum"},
+        {"samples": 12, "widths": 3, "objective": "remove", "estimate": "sum"},
         {"samples": 12, "widths": 1, "narrow": 0.3, "wide": 0.3, "objective": "keep", "eps": 0.0},
         {"samples": 12, "widths": 3, "objective": "remove", "score": "logit"},
     ],
@@ -34,7 +36,7 @@ def test_aise(name: str, options: dict) -> None:
     net, x = copy.deepcopy(shared(name).module).double(), images().double()
     narrow, wide, count = options.get("narrow", 0.1), options.get("wide", 0.25), options["widths"]
     widths = [narrow + k * (wide - narrow) / max(1, count - 1) for k in range(count)]
-    kept = {k: v for k, v in options.items() if k in ("samples", "eps", "objective")}
+    kept = {k: v for k, v in options.items() if k in ("samples", "eps", "objective", "estimate")}
     probability = options.get("score") != "logit"
     raw = [
         formulas_searched.aise(net, image, c, widths=widths, probability=probability, **kept)
@@ -101,6 +103,15 @@ def test_a_flat_function_is_searched_evenly() -> None:
     assert len(set(points)) == 81
     thirds = sorted({(round(9 * x - 0.5), round(9 * y - 0.5)) for x, y in points})
     assert thirds == [(x, y) for x in range(9) for y in range(9)]
+
+
+def test_windows_that_are_all_alike_give_a_zero_map() -> None:
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0 * x.mean((2, 3)) + torch.tensor([0.3, 0.1, 0.7])
+
+    for options in ({}, {"objective": "keep"}, {"samples": 1}):
+        assert torch.equal(CAM(Same(), "aise", **options)(images()), torch.zeros(2, *SIZE))
 
 
 def test_it_finds_the_place() -> None:

@@ -105,6 +105,7 @@ def searches(options: Options) -> list[Direct]:
     gives_map=True,
     check=check_windows,
     objective=("both", "keep", "remove"),
+    estimate=("mean", "sum"),
     score=("probability", "logit"),
     samples=50,
     widths=3,
@@ -113,15 +114,20 @@ def searches(options: Options) -> list[Direct]:
     eps=0.1,
 )
 def aise(spots: Tensor, values: Tensor, options: Options, size: tuple[int, int]) -> Tensor:
-    """L = Σ_σ K_σ / max K_σ, K_σ = Σ_i v_i G_i, v_i = score of x * G_i less that of x * (1 - G_i), G_i Gaussian windows
+    """L = mean over widths σ of Σ_i v_i G_i / Σ_i G_i, v_i = score of x * G_i less that of x * (1 - G_i), G_i Gaussian
 
-    Where the windows of each width σ lie is chosen by DIRECT, which looks for the largest v. Windows, widths, their
-    sum and the search's options are those of OpenVINO XAI; it asks for one window at a time, through SciPy, and takes
-    the sigmoid of logits for a score. Here the search is this package's own, the scores are softmax probabilities, and
-    all images, targets and widths search side by side.
+    Where the windows of each width lie is chosen by DIRECT, which looks for the largest v. Windows, widths and options
+    of the search are those of OpenVINO XAI, the one implementation; it asks for one window at a time, through SciPy,
+    takes the sigmoid of logits for a score, and estimate="sum" is its map, Σ_σ K_σ / max K_σ with K_σ = Σ_i v_i G_i.
+    Where no v is positive that sum is lowest where the search looked most, so the mean is the default. Here the search
+    is this package's own, the scores are softmax probabilities, and all images, targets and widths search side by side.
     """
     widths = widths_of(options)[:, None]
     columns, rows = (profiles(spots[..., axis], widths, size[1 - axis]) for axis in (0, 1))
+    if options["estimate"] == "mean":
+        first = values[..., :1]  # beside it values that are all alike leave nothing, not even rounding
+        maps = ((values - first)[..., None] * rows).mT @ columns / (rows.mT @ columns)
+        return (first[..., None] + maps).mean(2)
     maps = (values[..., None] * rows).mT @ columns
     most = maps.amax((-2, -1), keepdim=True)
     return torch.where(most > 0, maps / most.where(most > 0, 1.0), maps).sum(2)
