@@ -132,7 +132,9 @@ class Clahe(Intensity):
     def _of(self, levels: Tensor) -> Tensor:
         """(H, W) levels in, levels out."""
         tiles, (height, width) = self.tiles, levels.shape
-        rows, columns = (-(-n // tiles) for n in (height, width))
+        # OpenCV lengthens both axes where one of them is no multiple, also the one that is.
+        longer = tiles if height % tiles or width % tiles else 0
+        rows, columns = ((n + longer) // tiles for n in (height, width))
         whole = levels.long()[mirror(height, 0, rows * tiles - height, levels)]
         whole = whole[:, mirror(width, 0, columns * tiles - width, levels)]
         cells = whole.view(tiles, rows, tiles, columns).transpose(1, 2).reshape(tiles * tiles, -1)

@@ -69,10 +69,7 @@ def parse(text: str) -> str | Meta:
         if not equals or option not in kind.defaults():
             known = ", ".join(f"{k}={v!r}" for k, v in kind.defaults().items())
             raise TypeError(f"{name.strip().lower()} has no option {setting!r}; its options are: {known}")
-        try:
-            options[option] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            options[option] = value.strip()
+        options[option] = literal(value.strip())
     return kind(parse(base), **options)
 
 
@@ -94,6 +91,14 @@ def split(text: str) -> list[str]:
     if depth:
         raise ValueError(f"the brackets of {text!r} do not fit each other")
     return [part.strip() for part in parts]
+
+
+def literal(text: str) -> Any:
+    """A Python literal, in whose lists words may stand without quotes; "[flip, 0.5]" -> ["flip", 0.5]."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return [literal(part) for part in split(text[1:-1])] if text[:1] == "[" and text[-1:] == "]" else text
 
 
 def resolve(method: str | Meta, options: dict[str, Any]) -> tuple[list[Meta], Method, dict[str, Any]]:
