@@ -89,6 +89,4 @@ def polycam(
                 own[i][j] = own[i][j] / max(around[i][j], 1e-12) * coarse[i][j]
         joined = own
     assert joined is not None
-    values = [value for row in joined for value in row]
-    low, high = percentile(values, 0.1), percentile(values, 99.9)
-    return [[min(max(value, low), high) for value in row] for row in joined]
+    return polycam_mask(joined)

@@ -73,9 +73,9 @@ def polycam(layers: Sequence[tuple[Tensor, dict[str, Tensor]]], y: Tensor) -> Te
     """L_l = relu(Σ_k w_k A_k) / (its local mean) * up(L_(l+1)), from the last layer l up to the first
 
     w_k = s_k for PCAM+, relu(y - r_k) for PCAM-, relu(s_k + y - r_k) for PCAM+-: s_k the class probability of x * H_k,
-    r_k that of x * (1 - H_k), H_k the resized channel, scaled by its percentiles 0.1 and 99.9; the finished map is cut
-    at its own. Formulas and scales are those of the authors' code, whose local mean is a bilinear resize down to the
-    next layer's cells and back.
+    r_k that of x * (1 - H_k), H_k the resized channel, scaled by its percentiles 0.1 and 99.9; the finished map is
+    scaled by its own likewise. Formulas and scales are those of the authors' code, whose local mean is a bilinear
+    resize down to the next layer's cells and back.
     """
     joined = None
     for a, s in reversed(layers):
@@ -88,5 +88,4 @@ def polycam(layers: Sequence[tuple[Tensor, dict[str, Tensor]]], y: Tensor) -> Te
             own = own * resize(joined, (own.shape[-2], own.shape[-1]))
         joined = own
     assert joined is not None
-    low, high = soft_extent(joined.flatten(0, 1).flatten(1))
-    return joined.flatten(2).clamp(low.view(*joined.shape[:2], 1), high.view(*joined.shape[:2], 1)).view_as(joined)
+    return polycam_masks(joined.flatten(0, 1)).view_as(joined)
