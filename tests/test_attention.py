@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from fastcam import CAM, TopK
 from fastcam.together import explain_together
-from tests import formulas, formulas_attention, small
+from tests import formulas, formulas_attention
 
 pytest.importorskip("timm")
 pytest.importorskip("torchvision")
-import torchvision
-
 from tests.networks import CLASSES
 from tests.networks_attention import BUILDERS, Transformer
 from tests.test_properties import state
@@ -233,59 +231,3 @@ def test_together_as_alone() -> None:
     cams = [CAM(net.module, method) for method in (*METHODS, "saliency", "gradcam")]
     for cam, one in zip(cams, explain_together(cams, net.images(), 1), strict=True):
         near(one.raw, cam.explain(net.images(), target=1).raw)
-
-
-class Whole(nn.Module):
-    """A transformer whose blocks share one module."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, CLASSES)
-        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.patches(x).flatten(2).transpose(1, 2)
-        return self.head(self.block(self.block(z)).mean(1))
-
-
-def test_shared_blocks_have_the_networks_score_only() -> None:
-    net, x = Whole().eval(), torch.rand(2, 3, 20, 28)
-    with pytest.raises(ValueError, match=r"several of them run in block.*pass score='model'"):
-        CAM(net, "legrad")(x)
-    assert CAM(net, "legrad", score="model")(x).shape == (2, 20, 28)
-
-
-def test_networks_without_such_attention() -> None:
-    with pytest.raises(ValueError, match=r"no attention between all tokens.*use gradcam"):
-        CAM(small.network(), "rollout")(small.images())
-    swin = torchvision.models.SwinTransformer([4, 4], 12, [1, 1], [1, 1], [4, 4], num_classes=CLASSES).eval()
-    with pytest.raises(ValueError, match=r"attends within windows or groups, of shape \(32, 1, 16, 16\).*use gradcam"):
-        CAM(swin, "legrad")(torch.rand(2, 3, 64, 64))
-
-
-def test_a_score_that_leaves_the_graph() -> None:
-    net = shared("vit")
-    with pytest.raises(ValueError, match="does not depend on this network's attention"):
-        CAM(net.module, "attentionrelevance")(net.images(), target=lambda s: s.detach()[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "said"),
-    [
-        ("legrad", {"layers": []}, r"layers=\[\] must be None for all"),
-        ("legrad", {"layers": "last"}, "layers='last' must be None for all"),
-        ("legrad", {"score": "logit"}, "'mean', 'own', 'model'"),
-        ("rollout", {"discard": 1.0}, "discard=1.0 must be a share"),
-        ("rollout", {"heads": "sum"}, "'mean', 'max', 'min'"),
-        ("rollout", {"layer": "encoder"}, "explains the image itself, at no layer"),
-    ],
-)
-def test_options_that_cannot_be(method: str, options: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        CAM(shared("vit").module, method, **options)
-
-
-def test_layers_that_are_not_there() -> None:
-    net = shared("vit")
-    with pytest.raises(ValueError, match="no attention layer 2, this network has 2: 0 to 1"):
-        CAM(net.module, "legrad", layers=[0, 2])(net.images())

@@ -165,6 +165,14 @@ def attend(
         with running, torch.set_grad_enabled(graph and record), blocks, watch:
             return watch, network.model(images, *args, **kwargs)
 
+    def scored_rows() -> tuple[Watch, Any]:
+        try:
+            return run(grad, blocks)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise unscored(f"what follows the last block refuses more rows than images, {error}") from error
+
     blocks: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if layered:
         if key not in network.facts.blocks:
@@ -173,7 +181,7 @@ def attend(
             network.facts.blocks[key] = (find_blocks(watch.inside), n)
         names, n = network.facts.blocks[key]
         blocks = Blocks(network.model, names, (batch, n), score, not graph)
-    watch, output = run(grad, blocks)
+    watch, output = scored_rows() if layered else run(grad, blocks)
     with torch.set_grad_enabled(grad):  # a view made without would have no part in the graph
         maps, logits, scored = watch.maps(), network.select(output), []
         if layered:

@@ -18,6 +18,7 @@ from .outputs import widen
 from .tokens import Layout, find_layout
 
 SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax, torch.special.softmax)
+PLACED = (functional.linear, functional.layer_norm, torch.conv2d)  # what these give tells how many tokens there are
 # The same function, which would otherwise hand itself to the mode again and again instead of running inside it.
 _HEADS = types.FunctionType(
     functional.multi_head_attention_forward.__code__,
@@ -45,6 +46,8 @@ class Watch(TorchFunctionMode):
         self.layouts: list[Layout] = []
         self.inside: list[tuple[str, ...]] = []
         self.others: list[tuple[int, ...]] = []
+        self.between: list[tuple[int, ...]] = []  # those of the others that came before one that is kept
+        self.counts: set[int] = set()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -57,6 +60,8 @@ class Watch(TorchFunctionMode):
             with self:
                 return _HEADS(*args, **kwargs)
         result = func(*args, **kwargs)
+        if func in PLACED:
+            self._count(result.shape)
         if func in SOFTMAX and (args[1] if len(args) > 1 else kwargs.get("dim")) in (-1, result.dim() - 1):
             return self._kept(result)
         return result
@@ -85,6 +90,13 @@ class Watch(TorchFunctionMode):
         p = self._kept(products.softmax(-1))
         return functional.dropout(p, dropout_p).to(value.dtype) @ value
 
+    def _count(self, shape: torch.Size) -> None:
+        """Keep how many positions a tensor of this shape has, wherever its batch is."""
+        if len(shape) == 3 and self.batch in shape[:2]:
+            self.counts.add(shape[1] if shape[0] == self.batch else shape[0])
+        elif len(shape) == 4:
+            self.counts.add(shape[2] * shape[3])
+
     def _kept(self, p: Tensor) -> Tensor:
         """The probabilities, kept as a node where they are attention between all tokens of every image."""
         n, heads = p.shape[-1], p.numel() // (self.batch * p.shape[-1] ** 2 or 1)
@@ -92,13 +104,14 @@ class Watch(TorchFunctionMode):
             return p
         layout = find_layout((self.batch, n, 1), self.size)
         square = p.shape[-2] == n and (p.shape[0] == self.batch if p.dim() == 4 else p.dim() == 3)
-        if layout is None or not square or not heads or p.shape[0] % self.batch:
+        if layout is None or not square or not heads or p.shape[0] % self.batch or n not in self.counts:
             self.others.append(tuple(p.shape))
             return p
         if self.record and (self.cut or not p.requires_grad):
             p = p.detach().requires_grad_()
             torch.set_grad_enabled(True)
         self.seen.append(p)
+        self.between = list(self.others)
         self.layouts.append(layout)
         self.inside.append(tuple(self.depth))
         return p.clone() if p.requires_grad else p  # what follows may work in place
@@ -109,9 +122,9 @@ class Watch(TorchFunctionMode):
         Raises:
             ValueError: there is none, or not between the same tokens throughout.
         """
-        windows = [shape for shape in self.others if len(shape) > 3 and shape[-1] == shape[-2]]
-        if windows or len(set(self.layouts)) > 1:
-            what = f"attends within windows or groups, of shape {windows[0]}" if windows else "merges tokens on its way"
+        other = [*self.between, *(shape for shape in self.others if len(shape) > 3 and shape[-1] == shape[-2])]
+        if other or len(set(self.layouts)) > 1:
+            what = f"attends within windows, channels or groups, a softmax of {other[0]}" if other else "merges tokens"
             raise ValueError(
                 f"this network {what}, so its attention maps cannot be combined; use gradcam, layercam or scorecam"
             )
