@@ -22,7 +22,7 @@ SEEN = 1e-3  # less of a pixel that a transformed image shows is rounding
 
 
 class Transform(Protocol):
-    """What `Evet` asks of a transformation; with an attribute `pixels = True` it gets values in [0, 1]."""
+    """What `Evet` asks of a transformation; with an attribute `pixels = True` it gets pixel values, cut to [0, 1]."""
 
     def apply(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)"""
@@ -172,7 +172,7 @@ class Evet(Meta):
             _require_shape(transform, "apply", found, x)
             return found
         mean, std = self._normalization(transform, x)
-        found = transform.apply(x * std + mean)
+        found = transform.apply((x * std + mean).clamp(0, 1))  # noisy images go beyond
         _require_shape(transform, "apply", found, x)
         return (found - mean) / std
 
