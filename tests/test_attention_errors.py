@@ -86,6 +86,12 @@ def test_a_tail_that_refuses_more_rows() -> None:
     assert CAM(net, "legrad", score="model")(x).shape == (2, 20, 28)
 
 
+def test_signals_have_no_grid_of_tokens() -> None:
+    net = nn.Sequential(nn.Conv1d(3, 8, 4, 4), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, CLASSES)).eval()
+    with pytest.raises(ValueError, match=r"known of pictures \(B, C, H, W\), not of input \(2, 3, 40\)"):
+        CAM(net, "rollout")(torch.rand(2, 3, 40))
+
+
 def test_a_score_that_leaves_the_graph() -> None:
     net = shared("vit")
     with pytest.raises(ValueError, match="does not depend on this network's attention"):

@@ -155,6 +155,11 @@ def attend(
         ValueError: no attention between all tokens, or layers whose tokens cannot be scored.
     """
     batch, size = len(images), tuple(images.shape[2:])
+    if len(size) != 2:
+        raise ValueError(
+            f"the grid of a transformer's tokens is known of pictures (B, C, H, W), not of input {tuple(images.shape)}; "
+            "use gradcam, layercam or scorecam at a layer of maps"
+        )
     layered, key = grad and score != "model", (size, len(args), tuple(kwargs), *map(id, network.model.modules()))
     depth: list[str] = []
 
