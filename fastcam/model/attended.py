@@ -157,8 +157,8 @@ def attend(
     batch, size = len(images), tuple(images.shape[2:])
     if len(size) != 2:
         raise ValueError(
-            f"the grid of a transformer's tokens is known of pictures (B, C, H, W), not of input {tuple(images.shape)}; "
-            "use gradcam, layercam or scorecam at a layer of maps"
+            "the grid of a transformer's tokens is known of pictures (B, C, H, W), not of input "
+            f"{tuple(images.shape)}; use gradcam, layercam or scorecam at a layer of maps"
         )
     layered, key = grad and score != "model", (size, len(args), tuple(kwargs), *map(id, network.model.modules()))
     depth: list[str] = []
