@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fastcam import ops
 from fastcam.methods.evidence_inputs import InputGradients
 from fastcam.methods.gradients import gradcam
-from fastcam.methods.inputs import bias_map, reduced
+from fastcam.methods.inputs import reduced, rescaled
 from fastcam.model import rescale, rules, tally
 from fastcam.model.forward import Forward, gradients_together
 from fastcam.model.layers import INPUT
 from fastcam.model.outputs import widen
-from fastcam.model.tokens import Layout, find_layout
+from fastcam.model.tokens import Layout, cells_of, find_layout
 from fastcam.ops.resize_normalize import resize
 from fastcam.targets import Target
 
@@ -104,7 +105,7 @@ def guided(question: Question, forwards: list[Forward], target: Target) -> list[
         g = widen(one.gradients(target.score, target.classes))
         a = activations_of(one).detach()
         cam = ops.weighted_sum(a, gradcam(a[:, None], g)[..., 0, 0]).relu()
-        cam = resize(cam, (int(back.shape[-2]), int(back.shape[-1])))
+        cam = resized(cam, one.captured.layout.shape, tuple(question.images.shape[2:]))
         answers.append(attributed(question, one, target, question.weigh(back, cam[:, :, None])))
     return answers
 
@@ -144,7 +145,7 @@ def bias_gradients(question: Question, forwards: list[Forward], target: Target) 
     own_pass_a_class(question, "a backward")
     watch, graph, images = forward.watch, question.differentiable, question.images
     assert isinstance(watch, rules.Biases)
-    size = (int(images.shape[-2]), int(images.shape[-1]))
+    size = tuple(int(n) for n in images.shape[2:])
     sums: dict[int, Tensor] = {}
 
     def visit(t: int, g: Tensor, bias: Tensor, last: bool) -> None:
@@ -152,19 +153,27 @@ def bias_gradients(question: Question, forwards: list[Forward], target: Target) 
         if layout is None or len(g) != len(images):
             return
         values = widen(layout.maps(g)) * widen(bias if graph else bias.detach())[:, None, None]
-        own = bias_map(values, size, question.options["scale"])
+        own = rescaled(values, question.options["scale"]).sum(1, keepdim=True)
+        own = resized(own, layout.shape, size)[:, 0]
         sums[t] = sums[t] + own if t in sums else own
 
     watch.start(visit)
     (g,) = gradients_together([forward], target.score, create_graph=graph)
     x, g = images_of(question, forward), widen(g)
-    zero = x.new_zeros(len(images), *size)
+    zero = x.new_zeros(len(images), *cells_of(size))
     b = torch.stack([sums.get(t, zero) for t in range(g.shape[1])], 1)
     return [Answer(question.weigh(x, g, b), forward, target, x * g)]
 
 
-def layout_of(g: Tensor, size: tuple[int, int], last: bool) -> Layout | None:
+def layout_of(g: Tensor, size: tuple[int, ...], last: bool) -> Layout | None:
     """Where the cells of a layer's output are; None where it has none."""
-    if g.dim() == 4:
+    if g.dim() == len(size) + 2:
         return Layout.of("last", tuple(g.shape[1:-1])) if last else Layout.of("maps", tuple(g.shape[2:]))
     return find_layout(tuple(g.shape), size) if g.dim() == 3 and last else None
+
+
+def resized(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+    """Maps (B, C, h, w) of cells in this shape at the images' size, linear along each axis."""
+    if len(size) < 3:
+        return resize(maps, cells_of(size))
+    return interpolate(maps.unflatten(-2, shape[:2]), size, mode="trilinear").flatten(-3, -2)

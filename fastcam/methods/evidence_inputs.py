@@ -40,7 +40,6 @@ class GuidedGradients:
     grad: ClassVar[bool] = True
     needs: ClassVar[str] = "gradients at the layer, and at the image with guided ReLUs"
     cost: ClassVar[str] = "2 F + 1 backward + 1 tail backward; GAP tail: no tail backward"
-    ranks: ClassVar[tuple[int, ...]] = (2,)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class BiasGradients:
     grad: ClassVar[bool] = True
     needs: ClassVar[str] = "gradients at the image and at every bias"
     cost: ClassVar[str] = "1 F + 1 backward"
-    ranks: ClassVar[tuple[int, ...]] = (2,)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastcam.ops.resize_normalize import resize
-
 from .evidence import Options
 from .evidence_inputs import BiasGradients, GuidedGradients, InputContributions, InputGradients, PixelMask
 from .registry import method
@@ -183,11 +181,6 @@ def rescaled(values: Tensor, scale: str) -> Tensor:
     over, size = (CHW if scale == "layer" else HW), values.abs()
     low, high = size.amin(over, keepdim=True), size.amax(over, keepdim=True)
     return torch.where(high == low, 0.0, (size - low) / torch.where(high == low, 1.0, high - low))
-
-
-def bias_map(values: Tensor, size: tuple[int, int], scale: str) -> Tensor:
-    """Σ_c psi of one layer's bias gradients: (B, C, h, w) -> (B, H, W)."""
-    return resize(rescaled(values, scale).sum(1, keepdim=True), size)[:, 0]
 
 
 def check_search(options: Options) -> None:
