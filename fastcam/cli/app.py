@@ -143,12 +143,10 @@ def explain(
         size=size, crop=crop, interpolation=interpolation, mean=_triple(mean), std=_triple(std),
     )  # fmt: skip
     batch = batch_size or loaded.batch or "auto"
-    cams = {
-        name: CAM(
-            loaded.model, name, _layers(layer), batch_size=batch, precision=precision, runtime=runtime, **options[name]
-        )
-        for name in found
-    }
+    shared: dict[str, Any] = {"batch_size": batch, "precision": precision, "runtime": runtime}
+    pixels = (loaded.preprocess.mean, loaded.preprocess.std)
+    own = {name: arguments.normalized(options[name], name, *pixels) for name in found}
+    cams = {name: CAM(loaded.model, name, _layers(layer), **shared, **own[name]) for name in found}
     job = explain.Job(loaded, cams, wanted, class_names, out, colors, alpha)
     raise typer.Exit(explain.run(arguments.find_pictures(images), job, as_json))
 

@@ -130,6 +130,13 @@ def split_options(
     return find_options(rest, methods), own
 
 
+def normalized(options: Mapping[str, Any], method: str, mean: Any, std: Any) -> dict[str, Any]:
+    """Options with the pictures' normalization, for a method that asks for it and was told none."""
+    asked = options_of(method)
+    lacks = "mean" in asked and "std" in asked and asked["mean"] is None and "mean" not in options
+    return {**options, **({"mean": list(mean), "std": list(std)} if lacks else {})}
+
+
 def parse_bytes(text: str | None) -> int | None:
     """Bytes from "512MB", "1.5 GB", "300000000"; None stays None.
 

@@ -84,7 +84,11 @@ class Recipe:
         batch = loaded.batch or self.batch_size
         shared = {"batch_size": batch, "max_memory": self.max_memory}
         shared |= {"precision": self.precision, "runtime": self.runtime}
-        cams = {name: CAM(loaded.model, name, self.layer, **shared, **own) for name, own in self.methods.items()}
+        own = {
+            name: arguments.normalized(options, name, preprocess.mean, preprocess.std)
+            for name, options in self.methods.items()
+        }
+        cams = {name: CAM(loaded.model, name, self.layer, **shared, **own[name]) for name in own}
         classes = _classes(next(iter(cams.values())), loaded, preprocess)
         if isinstance(self.target, int) and self.target >= classes:
             raise ValueError(f"--target {self.target}: {loaded.label} has the classes 0 to {classes - 1}")
