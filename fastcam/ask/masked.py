@@ -16,8 +16,7 @@ from fastcam.model.forward import Forward
 from fastcam.model.outputs import widen
 from fastcam.model.pooled import PooledTail
 from fastcam.model.tally import count
-from fastcam.model.tokens import as_pictures
-from fastcam.ops.spaces import mask_places, mask_spaces
+from fastcam.ops.spaces import as_pictures, mask_places, mask_spaces
 from fastcam.scoring import Chunks, score_rows
 from fastcam.streams import Writer
 from fastcam.targets import Target

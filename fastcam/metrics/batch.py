@@ -18,7 +18,7 @@ class Batch:
     """What all methods share.
 
     Attributes:
-        images: (B, C, H, W)
+        images: (B, C, H, W), (B, C, L) or (B, C, D, H, W)
         scorer: runs the model alone.
         protocol: decides the numbers.
         target: (B,) labels, where there are any.
@@ -70,10 +70,16 @@ class Batch:
             ValueError: shapes that do not fit each other.
             TypeError: images that are no floating-point tensor.
         """
-        if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point() or not len(images):
+        whole = isinstance(images, Tensor) and images.dim() in (3, 4, 5) and images.is_floating_point()
+        if not whole or not len(images):
             got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-            raise TypeError(f"images must be a floating-point tensor (B, C, H, W), got {got}")
-        count, size = len(images), tuple(images.shape[-2:])
+            raise TypeError(
+                "images must be a floating-point tensor (B, C, H, W), or signals (B, C, L) or volumes "
+                f"(B, C, D, H, W), got {got}"
+            )
+        count, size = len(images), tuple(images.shape[2:])
+        if images.dim() != 4 and (boxes is not None or masks is not None):
+            raise ValueError(f"boxes and masks are of pictures (B, C, H, W), got images {tuple(images.shape)}")
         if target is not None:
             target = torch.as_tensor(target, device=images.device)
             if target.shape != (count,) or target.is_floating_point():

@@ -14,7 +14,7 @@ from .batch import Batch, black
 from .build import build
 from .evidence import Observed, center
 from .ledger import Ledger
-from .protocols import Protocol
+from .protocols import Protocol, require_pictures
 from .protocols import find as find_protocol
 from .registry import find as find_metrics
 from .sources import Source, sources_of, together
@@ -113,7 +113,8 @@ class Evaluation(nn.Module):
         """Add a batch.
 
         Args:
-            images: (B, C, H, W) as the model takes them.
+            images: (B, C, H, W) as the model takes them; or signals (B, C, L) or volumes (B, C, D, H, W), for metrics
+                that know no rows and columns.
             target: (B,) labels.
             boxes: B tensors (n, 4) x0 y0 x1 y1 in pixels of the images, far edges exclusive; or (B, N, 4).
             masks: (B, H, W) bool, the pixels of the object.
@@ -132,6 +133,8 @@ class Evaluation(nn.Module):
         ids = range(self.seen, self.seen + len(images)) if ids is None else ids
         batch = Batch.of(images, target, boxes, masks, ids, ignored, corners, protocol=self.protocol, **shared)
         for info in self.infos:
+            if batch.images.dim() != 4:
+                require_pictures(info.name, self.protocol)
             if "target" in info.needs and batch.target is None:
                 raise ValueError(f"{info.name} needs labels: give target=, or leave the metric out")
             if not info.localizes and batch.target is None and self.protocol.classes == "target":
@@ -167,7 +170,7 @@ class Evaluation(nn.Module):
         if "other_drops" in wanted:  # each method's own cost, before another one asks for it
             for view, _ in views.values():
                 view.get("drop")
-        if "center" in self.rows:
+        if "center" in self.rows and batch.images.dim() == 4:
             first = next(iter(views.values()))[1]
             baseline = center(batch, first.explained)
             baseline.logits = first.logits

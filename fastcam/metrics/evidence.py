@@ -24,8 +24,8 @@ class Observed:
 
     Attributes:
         batch: what is shared.
-        maps: (B, H, W) in [0, 1].
-        small: (B, h, w) in [0, 1], at the layer's size.
+        maps: (B, H, W) in [0, 1]; (B, L) of signals, (B, D, H, W) of volumes.
+        small: (B, h, w) in [0, 1], at the layer's size, or alike.
         logits: (B, classes) of the images.
         explained: (B,) classes.
         source: the method, which can explain other images; None for the baseline.
@@ -124,10 +124,11 @@ class Observed:
     def _under(self, maps: Tensor) -> Tensor:
         """The images under maps (B, H, W): x m, or black + (x - black) m."""
         batch, m = self.batch, maps[:, None].to(self.batch.images.dtype)
+        black = None if batch.black is None else batch.black.view(-1, *[1] * (m.dim() - 2))
         if batch.protocol.masking == "after":
             return batch.images * m
-        assert batch.black is not None
-        return batch.black + (batch.images - batch.black) * m
+        assert black is not None
+        return black + (batch.images - black) * m
 
     def _seen_masked(self) -> tuple[Tensor, Tensor | None]:
         """Logits, and maps where a metric wants them, of the images under their maps: one forward for both."""
@@ -171,9 +172,9 @@ class Observed:
 
     def _score_of(self, image: Tensor, kind: str) -> Tensor:
         """Scores (B,) of the explained classes for one image (1, C, H, W) that is the same for all."""
-        key = (kind, tuple(image.shape), image.dtype)
+        key = (kind, tuple(self.batch.images.shape[1:]), image.dtype)
         if key not in self.batch.known:
-            self.batch.known[key] = self.batch.scorer(image)
+            self.batch.known[key] = self.batch.scorer(image.reshape(1, *self.batch.images.shape[1:]))
         return self.score(self.batch.known[key].expand(len(self.explained), -1))
 
     def _curve_shares(self) -> Tensor | None:

@@ -172,3 +172,21 @@ def find(protocol: str | Protocol) -> Protocol:
     if protocol not in PROTOCOLS:
         raise ValueError(f"no protocol named {protocol!r}; choose from {', '.join(PROTOCOLS)}, or give a Protocol")
     return PROTOCOLS[protocol]
+
+
+def require_pictures(metric: str, protocol: Protocol) -> None:
+    """Raise where a metric, or what the protocol does, knows rows and columns: signals and volumes were given.
+
+    Args:
+        metric: its name.
+        protocol: that it follows.
+    """
+    mend = "leave it out, or choose another protocol"
+    if metric == "road":
+        raise ValueError("road imputes pixels of pictures (B, C, H, W), not of signals or volumes; leave it out")
+    if metric == "randomization" and protocol.similarity == "ssim":
+        raise ValueError("similarity='ssim' compares pictures (B, C, H, W); use 'spearman' or 'pearson'")
+    if metric in ("deletion", "insertion") and protocol.patch is not None:
+        raise ValueError(f"patch={protocol.patch} switches squares of pictures (B, C, H, W); {mend}")
+    if protocol.upsample != "bilinear":
+        raise ValueError(f"upsample={protocol.upsample!r} resizes maps of pictures (B, C, H, W); {mend}")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fastcam import ops
+from fastcam.ops.spaces import as_pictures, blur_spaces
 
 from .perturbation import pixel_counts
 from .protocols import Protocol
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 CONSTANT = ("zero", "black")  # start images that do not depend on the image
+STEPS = 100  # of a curve of signals and volumes, which have no rows of pixels as pictures have
 
 
 def starts(batch: Batch) -> dict[str, Tensor]:
-    """The images without information that the protocol asks for, by kind; (B, C, H, W), constants expanded."""
-    x, protocol, found = batch.images, batch.protocol, {}
+    """The images without information that the protocol asks for, by kind; (B, C, H, W), constants expanded.
+
+    Of signals and volumes as pictures, see `as_pictures`.
+    """
+    x, protocol, found = as_pictures(batch.images), batch.protocol, {}
     for kind in {protocol.insertion_start, protocol.deletion_end}:
         if kind == "blur":
-            found[kind] = ops.blur_images(x)
+            found[kind] = as_pictures(blur_spaces(batch.images))
         elif kind == "mean":
             found[kind] = x.mean((2, 3), keepdim=True).expand_as(x)
         elif kind == "black":
@@ -48,10 +53,11 @@ def score_stream(batch: Batch, rows: PixelRows | RoadRows, explained: Tensor) ->
     return batch.scorer.stream(batch.images, len(rows.image), rows.fill, score)[0]
 
 
-def step_counts(size: tuple[int, int], protocol: Protocol) -> list[int]:
-    """How many pixels, or patches, have changed at each point of a curve."""
+def step_counts(images: Tensor, protocol: Protocol) -> list[int]:
+    """How many pixels, or patches, have changed at each point of a curve of these images."""
+    size = (int(images[0, 0].numel() // images.shape[-1]), int(images.shape[-1]))
     if protocol.patch is None:
-        return pixel_counts(size, protocol.steps)
+        return pixel_counts(size, protocol.steps or (None if images.dim() == 4 else STEPS))
     rows, columns = (max(1, side // protocol.patch) for side in size)
     return list(range(rows * columns + 1))
 
@@ -61,7 +67,7 @@ def shares(batch: Batch) -> Tensor | None:
     protocol = batch.protocol
     if protocol.auc == "steps":
         return None
-    counts = step_counts((int(batch.images.shape[-2]), int(batch.images.shape[-1])), protocol)
+    counts = step_counts(batch.images, protocol)
     if protocol.auc == "fractions":
         return torch.tensor(counts, dtype=torch.float64) / counts[-1]
     return torch.arange(len(counts), dtype=torch.float64) / len(counts)
@@ -96,8 +102,8 @@ class PixelRows:
     end that is the same for all images is scored once for all: neither is among the rows.
 
     Args:
-        images: (B, C, H, W)
-        maps: (B, H, W); for patches also at the layer's size (B, h, w).
+        images: (B, C, H, W), or (B, C, L) or (B, C, D, H, W), which are written as pictures.
+        maps: (B, H, W) or alike; for patches also at the layer's size (B, h, w).
         protocol: steps, patches and start images.
         others: start images by kind.
         deletion: whether to make the deletion rows.
@@ -113,10 +119,10 @@ class PixelRows:
         deletion: bool,
         insertion: bool,
     ) -> None:
-        self.images, self.others, self.protocol = images, others, protocol
-        size = (int(images.shape[-2]), int(images.shape[-1]))
+        self.images, self.others, self.protocol = as_pictures(images), others, protocol
+        counts, maps = step_counts(images, protocol), as_pictures(maps[:, None])[:, 0].contiguous()
+        size = (int(self.images.shape[-2]), int(self.images.shape[-1]))
         self.ranks = ops.rank_pixels(maps) if protocol.patch is None else patch_ranks(maps, size, protocol.patch)
-        counts = step_counts(size, protocol)
         out, start = protocol.deletion_end, protocol.insertion_start
         self.segments: list[tuple[int, str, list[int]]] = []
         for b in range(len(images)):
@@ -130,7 +136,8 @@ class PixelRows:
         self.image = torch.repeat_interleave(torch.tensor([b for b, _, _ in self.segments]), torch.tensor(lengths))
 
     def fill(self, start: int, stop: int, rows: Tensor) -> None:
-        """Writes rows [start, stop). (n, C, H, W)"""
+        """Writes rows [start, stop) into (n, C, H, W) or alike."""
+        rows = as_pictures(rows)
         for (b, kind, counts), first in zip(self.segments, self.offsets, strict=False):
             low, high = max(start, first), min(stop, first + len(counts))
             if low >= high:
@@ -151,7 +158,7 @@ class PixelRows:
         Args:
             scores: (rows,)
             before: (B,) scores of the images.
-            score_of: (one image, its kind) -> its scores (B,).
+            score_of: (one image, its kind) -> its scores (B,); the image is (1, C, H, W), as a picture.
         """
         found: dict[str, list[Any]] = {"deletion": [], "insertion": []}
         for (_, kind, _), part in zip(

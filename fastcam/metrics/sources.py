@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 
+LINEAR = {2: "linear", 3: "bilinear", 4: "trilinear"}  # by the axes of maps (B, ...)
+
+
 @dataclass
 class Seen:
     """The maps of a batch for one class an image.
@@ -44,8 +47,8 @@ class Seen:
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """(m - min) / (max - min) of each map, zeros where it is constant. (B, h, w)"""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    """(m - min) / (max - min) of each map, zeros where it is constant. (B, h, w), (B, l) or (B, d, h, w)"""
+    low, high = (one.view(-1, *[1] * (maps.dim() - 1)) for one in maps.flatten(1).aminmax(dim=1))
     return ((maps - low) / torch.where(high > low, high - low, 1)).masked_fill(high <= low, 0)
 
 
@@ -80,7 +83,7 @@ class FunctionScorer:
             return like.new_zeros((1, 0))
         chunks = Chunks(rows, 1, "function", {}, self.budget.batch_size, None, like.device)
         shape = tuple(like.shape[1:])
-        writer = Writer(shape, like.dtype, like.device, channels_last=shape[0] > 1)
+        writer = Writer(shape, like.dtype, like.device, channels_last=len(shape) == 3 and shape[0] > 1)
         return score_rows(chunks, writer, fill, lambda images, start, stop: self(images), score)
 
 
@@ -109,7 +112,7 @@ class Source:
 
     def _call(self, images: Tensor, classes: Tensor) -> Tensor:
         maps = self.cam(images, target=classes)
-        expected = (len(images), *images.shape[-2:])
+        expected = (len(images), *images.shape[2:])
         if not isinstance(maps, Tensor) or tuple(maps.shape) != expected:
             shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
             raise ValueError(f"{self.name} must give maps {expected} for these images, got {shape}")
@@ -179,21 +182,22 @@ def sources_of(cams: Any, score: Callable[[Tensor], Tensor] | None) -> dict[str,
 def seen(cam: CAM, explanation: Explanation, protocol: Protocol) -> list[Seen]:
     """An explanation as the protocol looks at it, one for each of its T classes."""
     assert isinstance(explanation.target, Tensor)
-    classes = explanation.target if explanation.target.dim() == 2 else explanation.target[:, None]
-    maps = explanation.maps if explanation.maps.dim() == 4 else explanation.maps[:, None]
+    several = explanation.target.dim() == 2
+    classes = explanation.target if several else explanation.target[:, None]
+    maps = explanation.maps if several else explanation.maps[:, None]
     found = []
     for t in range(classes.shape[1]):
         full, small = maps[:, t], None
         if protocol.grid == "layer" or protocol.upsample != "bilinear" or not protocol.rescale:
             if not isinstance(explanation.raw, Tensor):
                 raise ValueError(f"protocol {protocol.name!r} works on maps of one layer, got {explanation.layer}")
-            raw = explanation.raw if explanation.raw.dim() == 4 else explanation.raw[:, None]
+            raw = explanation.raw if several else explanation.raw[:, None]
             signed = cam.method.clip(cam.options) == "never"
             small = min_max((raw[:, t] if signed else raw[:, t].relu()).float())
             if protocol.upsample != "bilinear" or not protocol.rescale:
                 # Pillow's bicubic has a = -0.5, which torch takes with antialias only; OpenCV's has a = -0.75.
-                mode = "bilinear" if protocol.upsample == "bilinear" else "bicubic"
-                size, pillow = (full.shape[-2], full.shape[-1]), protocol.upsample == "pillow"
+                mode = LINEAR[full.dim()] if protocol.upsample == "bilinear" else "bicubic"
+                size, pillow = tuple(full.shape[1:]), protocol.upsample == "pillow"
                 full = interpolate(small[:, None], size, mode=mode, antialias=pillow)[:, 0]
                 full = min_max(full) if protocol.rescale else full
         found.append(Seen(full, small, explanation.logits, classes[:, t], explanation.cost))

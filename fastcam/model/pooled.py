@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastcam.ops.spaces import as_pictures
+
 from .capture import Captured
 from .outputs import widen
 from .structure import Event, Structure, candidates, fits, takes_maps
-from .tokens import as_pictures
 
 # Of the largest entry. float32: ten times what pooling in another order costs over 49..3136 cells.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}

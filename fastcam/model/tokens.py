@@ -12,17 +12,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from fastcam.ops.spaces import as_pictures
+
 MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; the largest in timm is 9
 FEATURES_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.RNNBase)
 FEATURES_LAST += (nn.TransformerEncoderLayer, nn.TransformerEncoder)
-
-
-def as_pictures(x: Tensor) -> Tensor:
-    """Signals (n, C, l) as (n, C, 1, l), volumes (n, C, d, h, w) as (n, C, d*h, w), pictures as they are.
-
-    A view wherever depth and rows follow each other in memory.
-    """
-    return x.unsqueeze(2) if x.dim() == 3 else x.flatten(2, 3) if x.dim() == 5 else x
 
 
 def cells_of(shape: tuple[int, ...]) -> tuple[int, int]:

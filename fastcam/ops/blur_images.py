@@ -31,10 +31,10 @@ def blur_images(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
     """
     taps = factor(size, sigma)
     padded = pad(images.to(arguments.working(images)), (size // 2,) * 4)
-    return _weigh(_weigh(padded, taps, 3), taps, 2).to(images.dtype)
+    return weigh(weigh(padded, taps, 3), taps, 2).to(images.dtype)
 
 
-def _weigh(x: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
+def weigh(x: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
     """Weighted sum of shifted slices; a convolution may round to TF32 or to autocast's dtype."""
     length = x.shape[axis] - len(taps) + 1
     out = taps[0] * x.narrow(axis, 0, length)

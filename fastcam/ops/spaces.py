@@ -9,14 +9,23 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from fastcam.ops import arguments
+from fastcam.ops.blur_images import blur_images, factor, weigh
 from fastcam.ops.mask_cells import band, mask_cells
 from fastcam.ops.mask_images import mask_images
 from fastcam.ops.resize_normalize import is_flat, min_max, resize_normalize
 
 BLOCK = 1 << 18  # voxels of the masks of a volume that are held at a time, one mask at least
+
+
+def as_pictures(x: Tensor) -> Tensor:
+    """Signals (n, C, l) as (n, C, 1, l), volumes (n, C, d, h, w) as (n, C, d*h, w), pictures as they are.
+
+    A view wherever depth and rows follow each other in memory.
+    """
+    return x.unsqueeze(2) if x.dim() == 3 else x.flatten(2, 3) if x.dim() == 5 else x
 
 
 def finish_maps(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...], clip: str) -> Tensor:
@@ -109,3 +118,23 @@ def mask_places(
     stencil = stencil.reshape(stop - start, 1, *a.shape[2:])
     vectors = a.flatten(2)[0, :, start:stop].T[..., None, None]
     out.copy_(torch.where(stencil > 0, (vectors if kernel == "gaussian" else a) * stencil, 0))
+
+
+def blur_spaces(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
+    """Convolution with RISE's kernel along every axis, zero outside, see `blur_images`.
+
+    Args:
+        images: (N, C, *space), any float dtype.
+        size: side of the kernel, odd.
+        sigma: standard deviation.
+
+    Returns:
+        (N, C, *space) in the dtype of the images.
+    """
+    if images.dim() == 4:
+        return blur_images(images, size, sigma)
+    taps, axes = factor(size, sigma), range(2, images.dim())
+    x = pad(images.to(arguments.working(images)), (size // 2,) * (2 * len(axes)))
+    for axis in axes:
+        x = weigh(x, taps, axis)
+    return x.to(images.dtype)
