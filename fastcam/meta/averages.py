@@ -167,6 +167,6 @@ class AugSmooth(Meta):
     def combine(self, call: Call) -> Tensor:
         """Average; the images as they are also tell the classes."""
         x, factors = call.images, (1.0, 0.9, 1.1)
-        total = call.shaped_own() + mean_over(call, lambda n: factors[n + 1] * x, [1.0, 1.0])
+        total = call.own_maps + mean_over(call, lambda n: factors[n + 1] * x, [1.0, 1.0])
         flipped = mean_over(call, lambda n: factors[n] * x.flip(-1), [1.0, 1.0, 1.0])
         return (total + flipped.flip(-1)) / 6

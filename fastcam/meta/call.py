@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,8 +93,9 @@ class Call:
         target = self.target_of(image)
         return target.score(logits if target.classes is None else widen(logits).softmax(1)).float()
 
-    def shaped_own(self) -> Tensor:
-        """The maps (B, T, H, W) of the images themselves."""
+    @property
+    def own_maps(self) -> Tensor:
+        """Those of `own`, (B, T, H, W)."""
         maps = self.own.maps
         return self.shaped(maps)
 
@@ -122,16 +124,18 @@ class Call:
             return
         first = 0
         shape = tuple(make(0, 1).shape[1:])
-        layer = self.cam.layer if isinstance(self.cam.layer, str) else repr(self.cam.layer)
+        layer = self.cam.layer
+        layer = layer if layer is None or isinstance(layer, str) else id(layer)
         key = (self.cam.method.name, layer, shape, self.images.dtype, self.images.device, network.precision)
         if key not in known:
             found: list[Seen] = []
             known[key] = int(ROW_SLACK * row_bytes(network.model, lambda: found.append(run(0, 1))))
             yield found[0]
             first = 1
+        mapped = 8 * self.target.count * math.prod(shape[1:])  # bytes of a row's maps, and of a copy
         chunks = Chunks(
             rows - first,
-            known[key],
+            known[key] + mapped,
             key,
             network.facts.tunings,
             budget.batch_size,

@@ -120,7 +120,7 @@ class Evet(Meta):
         total: Any = 0.0
         seen: Any = 0.0
         if own:  # first: this forward tells the classes, too
-            maps = call.shaped_own()
+            maps = call.own_maps
             total = seen = torch.zeros_like(maps)
             weight = self._weight(call, call.logits, torch.arange(batch))
             for transform in own:

@@ -151,9 +151,9 @@ class Slides:
         if window.size not in self._scaled:
             self._scaled.clear()  # windows come scale by scale
             x = widen(self.call.images[self.image : self.image + 1])
-            same = window.size == self.size
+            same, shrinks = window.size == self.size, window.size[0] < self.size[0]  # which alone antialiasing changes
             self._scaled[window.size] = (
-                x if same else interpolate(x, window.size, mode="bilinear", align_corners=False, antialias=True)
+                x if same else interpolate(x, window.size, mode="bilinear", align_corners=False, antialias=shrinks)
             )
         rows, columns = slice(window.top, window.top + self.side), slice(window.left, window.left + self.side)
         return self._scaled[window.size][0, :, rows, columns]
@@ -170,20 +170,19 @@ class Slides:
             with torch.no_grad():
                 kept = self._kept(self._scores())
         which = list(range(count)) if kept is None else kept.any(1).nonzero().flatten().tolist()
-        maps: list[Tensor] = []
+        placed: list[tuple[slice, slice, Tensor]] = []  # a tenth of what the windows' own maps would take
         scores: list[Tensor] = []
-        for seen in call.stream(self._of(len(which)), lambda start, stop: self.cut(which[start:stop])):
-            maps += seen.maps
+        image = torch.full((len(which),), self.image)
+        for seen in call.stream(image, lambda start, stop: self.cut(which[start:stop])):
+            windows = [self.windows[i] for i in which[seen.start : seen.start + len(seen.maps)]]
+            placed += [place(*one, self.size) for one in zip(seen.maps, windows, strict=True)]
             scores += call.score(seen.logits, seen.image)
         s = torch.stack(scores).clamp_min(0)  # (windows, T)
         s = s if call.differentiable else s.detach()
         chosen = self._kept(s) if kept is None else kept[which].to(s.device)
         best = s.amax(0)
         weights = torch.where(best > 0, s / torch.where(best > 0, best, 1), 1) * chosen
-        return self._fused(maps, [self.windows[i] for i in which], weights)
-
-    def _of(self, rows: int) -> Tensor:
-        return torch.full((rows,), self.image)
+        return self._fused(placed, weights)
 
     def _scores(self) -> Tensor:
         """(windows, T) by forwards alone."""
@@ -211,21 +210,20 @@ class Slides:
         kept = torch.ones_like(scores, dtype=torch.bool)
         return kept.scatter(0, order[:dropped], False)
 
-    def _fused(self, maps: list[Tensor], windows: list[Window], weights: Tensor) -> Tensor:
-        """Maps at their places: their mean where they are above theta, or the largest."""
-        total = maps[0].new_zeros((len(maps[0]), *self.size))
-        counts, (height, width) = torch.zeros_like(total), self.size
-        for values, window, weight in zip(maps, windows, weights.to(maps[0]), strict=True):
-            rows, columns, placed = place(values * weight[:, None, None], window, self.size)
-            here = (slice(None), rows, columns)
+    def _fused(self, placed: list[tuple[slice, slice, Tensor]], weights: Tensor) -> Tensor:
+        """The mean of the maps at their places times their weights (windows, T), above theta; or the largest."""
+        height, width = self.size
+        total = placed[0][2].new_zeros((weights.shape[1], height, width))
+        counts = torch.zeros_like(total)
+        for (rows, columns, values), weight in zip(placed, weights.to(total), strict=True):
+            weighed = values * weight[:, None, None]
             if self.sess.fusion == "max":
-                total = total.maximum(
-                    pad(placed, (columns.start, width - columns.stop, rows.start, height - rows.stop))
-                )
+                around = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+                total = total.maximum(pad(weighed, around))
                 continue
-            above = placed > self.sess.theta + ROUNDING
-            total[here] += placed * above
-            counts[here] += above
+            above = weighed > self.sess.theta + ROUNDING
+            total[:, rows, columns] += weighed * above
+            counts[:, rows, columns] += above
         return total if self.sess.fusion == "max" else total / counts.clamp_min(1)
 
 
