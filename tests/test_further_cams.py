@@ -187,3 +187,12 @@ def test_functions_are_no_classes_to_set_apart() -> None:
 def test_options_that_cannot_be(method: str, options: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         CAM(shared("deep").module, method, **options)
+
+
+@pytest.mark.parametrize("method", ["finercam", "segeigencam", "shapleycam"])
+def test_several_layers_are_those_alone(method: str) -> None:
+    toy, x, layers = shared("deep"), images(), ["features", "tail.0", "tail.5"]
+    several = CAM(toy.module, method, layers).explain(x, target=torch.tensor(TARGET))
+    for layer, raw in zip(layers, several.raw, strict=True):
+        alone = CAM(toy.module, method, layer).explain(x, target=torch.tensor(TARGET)).raw
+        torch.testing.assert_close(raw, alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
