@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fastcam import CAM
+from fastcam.ops.spaces import trilinear
 from tests import formulas, formulas_ranks, formulas_samples, formulas_scores
 from tests.networks_ranks import SIZES, TAILS, as_picture_network, cells, folded, images, shared
 from tests.test_methods import NEAR, TARGET, VARIANTS, Variant
@@ -30,7 +31,7 @@ CASES = [
 
 
 @pytest.fixture
-def trilinear(monkeypatch):
+def by_slices(monkeypatch):
     """The formulas resize volumes slice by slice, and then between slices."""
     resize = formulas_ranks.folded_trilinear(cells(3), SIZES[3])
     for module in (formulas, formulas_scores, formulas_samples):
@@ -61,7 +62,7 @@ def test_formula_of_signals(variant: Variant, name: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "name"), CASES, ids=[f"{v}-{name}" for v, name in CASES])
-@pytest.mark.usefixtures("trilinear")
+@pytest.mark.usefixtures("by_slices")
 def test_formula_of_volumes(variant: Variant, name: str) -> None:
     check(3, variant, name)
 
@@ -121,3 +122,17 @@ def test_maps_are_resized_as_torch_does(rank: int, mode: str) -> None:
     up = interpolate(exp.raw.relu()[:, None], SIZES[rank], mode=mode)[:, 0].flatten(1)
     low, high = up.amin(1, keepdim=True), up.amax(1, keepdim=True)
     torch.testing.assert_close(exp.maps.flatten(1), (up - low) / (high - low), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((3, 4, 5), (6, 8, 10)), ((5, 7, 3), (4, 9, 8)), ((1, 2, 3), (7, 7, 7)), ((4, 1, 4), (4, 1, 4))],
+)
+def test_trilinear_as_torch_does(shape, size, dtype) -> None:
+    """Also where depth shrinks, where there is one slice, and under autocast."""
+    maps = torch.randn(2, 3, *shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    want = interpolate(maps, size, mode="trilinear")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = trilinear(maps.flatten(2, 3), shape, size)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-6 if dtype is torch.float32 else 1e-14)

@@ -45,9 +45,32 @@ def finish_maps(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...], cli
         return flat.flatten(1) if len(size) == 1 else flat
     maps = maps.to(arguments.working(maps))
     maps = maps.relu() if clip == "before" else maps
-    resized = interpolate(maps.unflatten(1, shape[:2])[None], size, mode="trilinear")[0].flatten(1, 2)
-    resized = resized.relu() if clip == "after" else resized
+    resized = trilinear(maps[None], shape, size)[0]
+    resized = (resized.relu() if clip == "after" else resized).flatten(1, 2)
     return min_max(resized, is_flat(maps))[0].unflatten(1, size[:2]).float()
+
+
+def trilinear(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+    """What `interpolate(mode="trilinear")` gives: on a CPU bilinear in each slice, then a product along the depth.
+
+    Args:
+        maps: (B, K, d*h, w)
+        shape: (d, h, w)
+        size: (D, H, W)
+
+    Returns:
+        (B, K, D, H, W)
+    """
+    depth, height, width = size
+    if maps.device.type != "cpu":
+        return interpolate(maps.unflatten(2, shape[:2]), (depth, height, width), mode="trilinear")
+    ones = maps.new_ones(len(maps), 1, height, width)
+    slices = maps.unflatten(2, shape[:2]).flatten(1, 2)
+    fine = mask_images(slices, ones, 0, slices.shape[1], None, "never")[0].view(*maps.shape[:2], shape[0], -1)
+    at = ((torch.arange(depth, dtype=torch.float64) + 0.5) * (shape[0] / depth) - 0.5).clamp(0, shape[0] - 1)
+    weights = (1 - (at[:, None] - torch.arange(shape[0])).abs()).relu().to(fine.dtype)
+    with torch.autocast("cpu", enabled=False):
+        return (weights @ fine).unflatten(3, (height, width))
 
 
 def mask_spaces(
@@ -83,11 +106,12 @@ def mask_spaces(
     for first in range(start, stop, step):
         last = min(first + step, stop)
         a = activations[:, first:last].to(dtype)
-        masks = interpolate(a.unflatten(2, shape[:2]), size, mode="trilinear")
+        masks = trilinear(a, shape, size)
         if normalize == "after":
-            low, high = (one[..., None, None, None] for one in masks.flatten(2).aminmax(dim=2))
+            axes = (2, 3, 4)  # torch's aminmax of axes takes seven times as long as the two
+            low, high = masks.amin(axes, keepdim=True), masks.amax(axes, keepdim=True)
             flat = is_flat(a)[..., None] | (low == high)
-            masks.sub_(low).div_((high - low).masked_fill_(flat, 1)).masked_fill_(flat, 0)
+            masks.sub_(low).mul_((high - low).masked_fill_(flat, 1).reciprocal_().masked_fill_(flat, 0))
         torch.mul(pictures, masks[:, :, None], out=rows[:, first - start : last - start])
 
 
