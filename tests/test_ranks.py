@@ -124,15 +124,15 @@ def test_maps_are_resized_as_torch_does(rank: int, mode: str) -> None:
     torch.testing.assert_close(exp.maps.flatten(1), (up - low) / (high - low), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("shape", "size"),
     [((3, 4, 5), (6, 8, 10)), ((5, 7, 3), (4, 9, 8)), ((1, 2, 3), (7, 7, 7)), ((4, 1, 4), (4, 1, 4))],
 )
-def test_trilinear_as_torch_does(shape, size, dtype) -> None:
+def test_trilinear_as_torch_does(shape, size, kind) -> None:
     """Also where depth shrinks, where there is one slice, and under autocast."""
-    maps = torch.randn(2, 3, *shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    maps = torch.randn(2, 3, *shape, dtype=kind, generator=torch.Generator().manual_seed(0))
     want = interpolate(maps, size, mode="trilinear")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = trilinear(maps.flatten(2, 3), shape, size)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-6 if dtype is torch.float32 else 1e-14)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-6 if kind is torch.float32 else 1e-14)

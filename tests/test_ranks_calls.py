@@ -142,7 +142,7 @@ def test_every_method_explains_them_or_says_that_it_does_not(rank: int, method: 
             cam(x)
         return
     if METHODS[method].needs.startswith("attention"):
-        with pytest.raises(ValueError, match="attention|pictures"):
+        with pytest.raises(ValueError, match=r"attention|pictures"):
             cam(x)
         return
     exp = cam.explain(x, target=torch.tensor([1, 2]))
