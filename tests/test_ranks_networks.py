@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fastcam import CAM
-from tests.networks_ranks import SIZES, images, kinds, shared
+from fastcam.model.folded import fold
+from tests.networks_ranks import SIZES, TAILS, images, kinds, shared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,6 +42,20 @@ def test_masks_of_volumes_stay_within_the_memory() -> None:
     assert sum(rows) >= 97
     assert largest.bytes <= limit < 96 * x.numel() * 4
     torch.testing.assert_close(maps, CAM(module, "scorecam", "0", batch_size=96)(x, target=1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TAILS)
+@pytest.mark.parametrize("rank", SIZES)
+def test_batch_norm_goes_into_the_weights(rank: int, name: str) -> None:
+    module, x = shared(rank, name).module, images(rank)
+    with torch.no_grad():
+        folded = fold(module, x[:1])
+        assert folded is not None
+        torch.testing.assert_close(folded(x), module(x), rtol=1e-5, atol=1e-6)
+    norms = (nn.BatchNorm1d, nn.BatchNorm3d)
+    left = 1 if name == "norm_relu" else 0  # one that stands behind another norm
+    assert sum(isinstance(m, norms) for m in folded.modules()) == left
+    assert sum(isinstance(m, norms) for m in module.modules()) > left
 
 
 def test_a_video_network() -> None:

@@ -24,6 +24,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .onednn import BEHIND_ADDITION, DTYPES, NOTHING, Convolution, Unary, unary_of
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # of which those of pictures are fused too
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold(model: nn.Module, row: Tensor, dtype: torch.dtype | None = None) -> nn.Module | None:
@@ -54,7 +56,7 @@ def fold(model: nn.Module, row: Tensor, dtype: torch.dtype | None = None) -> nn.
 
 def copied_bytes(model: nn.Module) -> int:
     """What a folded network has of its own: the weights of the convolutions."""
-    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and _foldable(m)]
+    weights = [m.weight for m in model.modules() if isinstance(m, CONVOLUTIONS) and _foldable(m)]
     return sum(w.numel() * w.element_size() for w in weights)
 
 
@@ -79,7 +81,7 @@ class _Tracer(Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or _is_identity(m)
+        whole = isinstance(m, (*CONVOLUTIONS, *NORMS)) or _is_identity(m)
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -135,7 +137,7 @@ class _Folding:
         for node in list(self.graph.nodes):
             conv, user = self._module(node), _only_user(node)
             norm = None if user is None else self._module(user)
-            if user is None or not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+            if user is None or not isinstance(conv, CONVOLUTIONS) or not isinstance(norm, NORMS):
                 continue
             inner, mean, variance = _inside(norm), norm.running_mean, norm.running_var
             if not _foldable(conv) or mean is None or variance is None or inner is None or user.args != (node,):
@@ -143,7 +145,8 @@ class _Folding:
             weight, bias = fuse_conv_bn_weights(
                 conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
             )
-            self.weights[node] = (weight.detach().contiguous(memory_format=torch.channels_last), bias.detach())
+            form = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+            self.weights[node] = (weight.detach().contiguous(memory_format=form), bias.detach())
             end = node
             with self.graph.inserting_before(user):
                 for name in inner:
@@ -226,13 +229,13 @@ def _only_user(node: Node) -> Node | None:
 
 def _is_identity(module: nn.Module) -> bool:
     """Whether a module gives what it is given, in evaluation mode."""
-    kinds = (nn.Identity, nn.Dropout, nn.Dropout2d)
+    kinds = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     return isinstance(module, kinds) or type(module).__name__ in ("DropPath", "StochasticDepth")
 
 
-def _foldable(conv: nn.Conv2d) -> bool:
+def _foldable(conv: nn.Module) -> bool:
     """Whether a convolution uses its weight as it is: torch's own, and timm's with TensorFlow's padding."""
-    return type(conv) is nn.Conv2d or type(conv).__name__ == "Conv2dSame"
+    return type(conv) in CONVOLUTIONS or type(conv).__name__ == "Conv2dSame"
 
 
 def _zero_padded(conv: nn.Conv2d) -> bool:
@@ -249,7 +252,7 @@ def _same_padding(conv: nn.Conv2d, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(pads)
 
 
-def _inside(norm: nn.BatchNorm2d) -> list[str] | None:
+def _inside(norm: nn.Module) -> list[str] | None:
     """What runs inside of a batch norm behind it, by name: timm's carry an activation. None where that is unknown."""
     if type(norm).forward is nn.BatchNorm2d.forward:
         return []
