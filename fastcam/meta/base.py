@@ -105,7 +105,8 @@ class Meta(abc.ABC):
             differentiable: keep the graph.
 
         Returns:
-            An `Explanation` whose `raw` is the combined map before it is scaled to [0, 1], at the images' size.
+            An `Explanation` whose `raw` is the combined map before it is scaled to [0, 1]: at the images' size, but for
+            `Refine` with variant="layer".
         """
         check_images(images, inner.network.model, inner.network.precision)
         check_rank(images, self.name, self.ranks)
