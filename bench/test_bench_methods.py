@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.entries import ATTENTION
+from bench.entries import ATTENTION, LEARNED
 from fastcam import CAM, list_methods
 from fastcam.methods.registry import METHODS
 
@@ -38,7 +38,7 @@ def test_forward(benchmark, network, images):
         time(benchmark, lambda: network(images), "forward", "floor", "1 F", images)
 
 
-@pytest.mark.parametrize("name", [name for name in list_methods() if name not in ATTENTION])
+@pytest.mark.parametrize("name", [name for name in list_methods() if name not in ATTENTION | LEARNED])
 def test_method(benchmark, name, network, images):
     cam = CAM(network, name)
     first = cam(images)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .counterfactuals import Counterfactual, counterfactual
     from .explanation import Explanation
     from .factors import Factors, factorize
+    from .lfi import LFI
     from .meta import AugSmooth, Evet, Integrated, Refine, Sess, Smooth, list_meta_methods
     from .methods.registry import list_methods
     from .metrics.registry import list_metrics
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CAM",
+    "LFI",
     "AugSmooth",
     "ClassesOf",
     "Counterfactual",
@@ -52,6 +54,7 @@ _HOME = {
     "counterfactual": "counterfactuals",
     "explain": "cam",
     "Factors": "factors",
+    "LFI": "lfi",
     "factorize": "factors",
     "list_methods": "methods",
     "TopK": "targets",

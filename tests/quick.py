@@ -8,6 +8,7 @@ from fastcam import CAM
 from fastcam.methods.registry import METHODS
 
 ATTENTION = {"attentionrelevance", "legrad", "rollout"}  # need a transformer
+LEARNED = {"lficam"}  # needs a network that was trained for it
 OPTIONS = {
     "aise": {"samples": 12},
     "fgvis": {"steps": 3},

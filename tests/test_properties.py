@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from fastcam import TopK, list_methods
 from tests.networks import CLASSES, SIZE, TOYS, images, shared
-from tests.quick import ATTENTION, quick
+from tests.quick import ATTENTION, LEARNED, quick
 
-METHODS = [name for name in list_methods() if name not in ATTENTION]  # these in test_attention.py
+METHODS = [name for name in list_methods() if name not in ATTENTION | LEARNED]  # in test_attention.py, test_lfi.py
 RANDOM = {"randomcam", "sscam", "smoothgrad", "smoothgradcampp"}
 EXACT = [name for name in METHODS if name not in RANDOM]
 ONE_PASS_A_CLASS = {"gradcam", "gradcampp", "xgradcam", "layercam", "hirescam", "gradcamelementwise"}
 ONE_PASS_A_CLASS |= {"eigengradcam", "liftcam", "smoothgradcampp", "integratedgradcam", "zoomcam"}
-ONE_PASS_A_CLASS |= {"segeigencam", "finercam", "shapleycam"}
+ONE_PASS_A_CLASS |= {"segeigencam", "finercam", "shapleycam", "relevancecam"}
 ALONE = {"aise", "groupcam", "opticam"}  # no two classes share a pass
 ALONE |= {"saliency", "inputxgradient", "smoothgrad", "integratedgradients", "deconvnet", "guidedbackprop"}
-ALONE |= {"guidedgradcam", "deeplift", "fullgrad", "fgvis"}
+ALONE |= {"guidedgradcam", "deeplift", "fullgrad", "fgvis", "lrp"}
 BLIND = {"eigencam", "randomcam", "activationmap", "fem", "kpcacam"}  # they ask no score
 # Whose option score asks for a probability by default:
 PROBABILITY = {"aise", "fgvis", "groupcam", "polycam", "reciprocam", "rise", "shapleycam"}

@@ -17,6 +17,7 @@ from fastcam.methods.evidence_inputs import (
     InputGradients,
     PixelMask,
 )
+from fastcam.methods.evidence_learned import Learned
 from fastcam.methods.evidence_perturbed import (
     GroupScores,
     LayeredGradients,
@@ -29,7 +30,7 @@ from fastcam.methods.evidence_relevance import InputRelevance, LayerRelevance
 from fastcam.model.forward import Forward
 from fastcam.targets import Target, resolve
 
-from . import at_input, at_layer, attention, derivatives, layered, masked, pixels, relevance
+from . import at_input, at_layer, attention, derivatives, layered, learned, masked, pixels, relevance
 from .groups import by_groups
 from .optimized import optimized
 from .perturbed import perturbed
@@ -75,13 +76,18 @@ ASKS: dict[type, Ask] = {
     GroupScores: each(by_groups),
     LayeredGradients: layered.gradients,
     LayeredScores: layered.scores,
+    Learned: learned.learned,
     OptimizedScores: each(optimized),
     PerturbedScores: each(perturbed),
     SearchedScores: each(searched),
 }
 
 # Those that take a forward of another kind.
-LOOKS: dict[type, Callable[[Question], list[Forward]]] = {Attention: attention.look, Curvature: derivatives.look}
+LOOKS: dict[type, Callable[[Question], list[Forward]]] = {
+    Attention: attention.look,
+    Curvature: derivatives.look,
+    Learned: learned.look,
+}
 
 
 def answer(question: Question) -> list[Answer]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .evidence_derivatives import Derivatives
 from .evidence_inputs import Inputs
+from .evidence_learned import Learned
 from .evidence_perturbed import Perturbed
 from .evidence_relevance import Relevance
 
@@ -118,5 +119,5 @@ class Contributions:
     cost: ClassVar[str] = "1 F + 2 tail forwards + 1 tail backward; GAP + linear: 1 F"
 
 
-Evidence = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions | Derivatives | Perturbed
-Evidence = Evidence | Inputs | Relevance
+AtLayer = Activations | Classifier | Gradients | InputScores | LayerScores | Contributions
+Evidence = AtLayer | Derivatives | Inputs | Learned | Perturbed | Relevance
