@@ -78,8 +78,8 @@ def counterfactual(
 
     Args:
         model: see `CAM`.
-        images: (B, C, H, W)
-        distractors: (B, C, H, W), one for each image, of another class.
+        images: (B, C, H, W), or signals (B, C, L) or volumes (B, C, D, H, W).
+        distractors: of the same shape, one for each image, of another class.
         target: the classes c' to reach, an int or (B,); None takes what the model predicts for the distractors.
         layer: whose cells are swapped; None for the last spatial map.
         swaps: exactly so many for each pair; None stops each once its class changes, or when all cells are swapped.

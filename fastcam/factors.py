@@ -70,7 +70,7 @@ def factorize(
 
     Args:
         model: see `CAM`.
-        images: (B, C, H, W), factorized together; they are forwarded in one batch.
+        images: (B, C, H, W), or signals (B, C, L) or volumes (B, C, D, H, W); one forward of the whole batch.
         components: how many concepts, K.
         layer: whose activations; None for the last spatial map.
         steps: at most so many.

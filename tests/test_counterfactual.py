@@ -213,3 +213,21 @@ def test_half_precision() -> None:
     half = counterfactual(toy.module, images(), OTHERS, target, toy.layer, 2, precision="bfloat16")
     assert half.probabilities.dtype == torch.float32
     torch.testing.assert_close(half.probabilities, full.probabilities, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_signals_and_volumes(axes: int) -> None:
+    """The cells named are the ones that were swapped."""
+    torch.manual_seed(3)
+    convolution, pool = ((nn.Conv1d, nn.AdaptiveAvgPool1d), (nn.Conv3d, nn.AdaptiveAvgPool3d))[axes == 3]
+    net = nn.Sequential(convolution(2, 8, 3), nn.SiLU(), pool(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    x, other = torch.randn(2, 2, 2, *(7, 6, 5)[:axes])
+    target = (net(x).argmax(1) + 1) % 4
+    got = counterfactual(net, x, other, target, swaps=3)
+    assert got.swaps.shape == (2, 3, 2, axes)
+    assert got.maps.shape == got.distractor_maps.shape == (2, *x.shape[2:])
+    a, b = net[:2](x).detach(), net[:2](other).detach()
+    for pair, (here, there) in ((p, cells) for p in range(2) for cells in got.swaps[p].tolist()):
+        a[(pair, slice(None), *here)] = b[(pair, slice(None), *there)]
+    probabilities = net[2:](a).softmax(1).gather(1, target[:, None])[:, 0]
+    torch.testing.assert_close(got.probabilities[:, -1], probabilities.detach())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
 from sklearn.decomposition import NMF
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastcam import factorize
 from fastcam.nmf import factor, singular
@@ -181,3 +181,17 @@ def test_errors(change: dict, message: str) -> None:
     given = {"images": images(), "components": 3, "layer": "features", **change}
     with pytest.raises(ValueError, match=message):
         factorize(shared("linear").module, **given)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_signals_and_volumes(axes: int) -> None:
+    torch.manual_seed(3)
+    convolution, pool = ((nn.Conv1d, nn.AdaptiveAvgPool1d), (nn.Conv3d, nn.AdaptiveAvgPool3d))[axes == 3]
+    net = nn.Sequential(convolution(2, 16, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+    x = torch.randn(2, 2, *(9, 8, 7)[:axes])
+    got, a = factorize(net, x, 8), net[:2](x).detach()
+    assert got.maps.shape == (2, 8, *x.shape[2:])
+    assert got.raw.shape == (2, 8, *a.shape[2:])
+    assert got.scores.shape == (8, 4)
+    rebuilt = torch.einsum("bk...,kc->bc...", got.raw, got.concepts)
+    assert float((rebuilt - a).norm() / a.norm()) == pytest.approx(got.error, abs=1e-5)
