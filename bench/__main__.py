@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 SUITES = ("ops", "methods", "peers", "engines", "metrics")
-TABLES = ("peers", "engines", "metrics", "budget", "survey")
+TABLES = ("peers", "engines", "metrics", "budget", "survey", "methods")
 
 
 def arguments() -> argparse.Namespace:
@@ -32,7 +32,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="a data set with labels, for metrics, budget, survey and reproduce")
     parser.add_argument("--models", default="", help="for reproduce and survey: names, commas between them")
     parser.add_argument("--limit", type=int, help="for reproduce, survey and budget: pictures at most")
-    parser.add_argument("--curve-limit", type=int, help="for reproduce: pictures for insertion and deletion at most")
+    parser.add_argument(
+        "--curve-limit", type=int, help="for reproduce and survey: pictures for insertion and deletion at most"
+    )
     parser.add_argument("--curve-steps", type=int, help="for reproduce: of insertion and deletion (default: rows)")
     parser.add_argument(
         "--runtime", default="torch", help="of masked forwards, for reproduce, survey and for the quality of budget"
@@ -49,13 +51,18 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     given = arguments()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # read once, when torch and the kernels are loaded
-    from bench import machine, report, report_budget, report_metrics, report_survey, rows, suites
+    from bench import machine, report, report_budget, report_methods, report_metrics, report_survey, rows, suites
 
     if given.malloc == "kept":
         machine.keep_memory()
     if given.what == "report":
         table = given.table or "peers"
-        own = {"metrics": report_metrics, "budget": report_budget, "survey": report_survey}
+        own = {
+            "budget": report_budget,
+            "methods": report_methods,
+            "metrics": report_metrics,
+            "survey": report_survey,
+        }
         made = own.get(table, report).markdown
         print(made(report.newest(suite=table)))
         return 0

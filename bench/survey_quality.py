@@ -86,14 +86,16 @@ def pictures_for(forwards: float, backwards: float, limit: int, least: int = LEA
     return min(limit, max(least, int(WORK / each)))
 
 
-def evaluate(entry: Entry, asked: Network, pictures: Pictures, limit: int, settings: dict[str, Any]) -> dict[str, Any]:
+def evaluate(entry: Entry, asked: Network, pictures: Pictures, curves: int = CURVED, **settings: Any) -> dict[str, Any]:
     """The values of a method over the first pictures, every score of the picture's label."""
     cam = entry.on(asked.model, asked.preprocess, **settings)
     first = next(pictures.batches(asked.preprocess, 1, 0, 1))
     cam.explain(first.images, target=first.labels)  # may run more, to learn what the network is made of
     cost = cam.explain(first.images, target=first.labels).cost
-    images = pictures_for(cost.forwards, cost.backwards, min(limit, entry.most or limit), entry.least or LEAST)
-    curved = min(images, CURVED)
+    images = pictures_for(
+        cost.forwards, cost.backwards, min(len(pictures), entry.most or len(pictures)), entry.least or LEAST
+    )
+    curved = min(images, curves)
     values: dict[str, list[float]] = {}
     boxes = math.nan
     for stop, names in ((images, (*PARTS, *BOXES)), (curved, CURVES)):
@@ -135,7 +137,8 @@ def run(given: argparse.Namespace) -> None:
         raise SystemExit(f"survey: {error}") from None
     file = RESULTS / f"{given.save or 'survey-quality'}.csv"
     models = [name.strip() for name in given.models.split(",") if name.strip()] or list(MODELS)
-    settings = f"{pictures.fingerprint} {len(pictures)} work={WORK} steps={STEPS} curves={CURVED} seed=0"
+    curves = CURVED if given.curve_limit is None else given.curve_limit
+    settings = f"{pictures.fingerprint} {len(pictures)} work={WORK} steps={STEPS} curves={curves} seed=0"
     about = machine.describe(given.device)
     where = {name: about[name] for name in ("commit", "torch", "processor", "date")}
     for model in models:
@@ -146,7 +149,7 @@ def run(given: argparse.Namespace) -> None:
                 continue
             began = time.perf_counter()
             asked = network(model, given.weights, given.device)
-            found: dict[str, Any] = evaluate(entry, asked, pictures, len(pictures), {"runtime": given.runtime})
+            found: dict[str, Any] = evaluate(entry, asked, pictures, curves, runtime=given.runtime)
             found |= {"model": model, "method": entry.name, "options": entry.what, **where}
             new = Result(**found, weights=weights, data=pictures.name, settings=settings)
             old = [row for row in read(file) if row.key[:3] != new.key[:3]]

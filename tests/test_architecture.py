@@ -67,7 +67,11 @@ PUBLIC = {
 def layer_of(module):
     """The layer of a dotted name: fastcam.ops.native -> ops; the top level's own modules, ask and meta, are cam."""
     parts = module.split(".")
-    if len(parts) > 1 and parts[1] not in {"ask", "meta"} and (parts[1] in {*BELOW, "_C"} or (PACKAGE / parts[1]).is_dir()):
+    if (
+        len(parts) > 1
+        and parts[1] not in {"ask", "meta"}
+        and (parts[1] in {*BELOW, "_C"} or (PACKAGE / parts[1]).is_dir())
+    ):
         return parts[1]
     return "cli" if parts[1:] == ["__main__"] else "cam"
 

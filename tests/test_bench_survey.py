@@ -51,7 +51,7 @@ def test_the_costlier_a_method_the_fewer_pictures():
 
 def test_quality_is_that_of_the_maps(pictures):
     asked = Network(network(), Preprocess(32, 32))
-    found = survey_quality.evaluate(Entry("gradcam", "gradcam"), asked, pictures, len(pictures), {})
+    found = survey_quality.evaluate(Entry("gradcam", "gradcam"), asked, pictures)
     (batch,) = pictures.batches(asked.preprocess, 16)
     chosen = {"classes": "target", "steps": survey_quality.STEPS}
     names = [*survey_quality.PARTS, *survey_quality.CURVES, *survey_quality.BOXES, "adcc"]
@@ -69,7 +69,7 @@ def test_quality_is_that_of_the_maps(pictures):
 
 def given(**more) -> Namespace:
     usual = {"quick": True, "only": "", "device": "cpu", "weights": None, "limit": None, "models": "small"}
-    return Namespace(**usual | {"runtime": "torch", "save": None} | more)
+    return Namespace(**usual | {"runtime": "torch", "save": None, "curve_limit": None} | more)
 
 
 def test_a_run_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
