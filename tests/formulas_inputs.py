@@ -201,8 +201,9 @@ def fgvis(layers: list[nn.Module], x: Tensor, c: int, options: dict) -> Tensor:
             if options["defense"] and isinstance(layers[index], ACTIVE):
                 m = gated(m, values[index + 1], bounds[index + 1])
             m = back(layers[index], values[index], m)
-        descent = (options["sparsity"] - m * x) * (1 if options["game"] == "preservation" else -1)
-        mask = (mask - options["rate"] * descent / float(descent.abs().max())).clamp(0, 1)
+        share = m * x / float((m * x).abs().max())
+        away = options["sparsity"] - share if options["game"] == "preservation" else share - options["sparsity"]
+        mask = (mask - options["rate"] * away).clamp(0, 1)
     return mask
 
 

@@ -227,7 +227,7 @@ SEARCHES = [
 @pytest.mark.parametrize("name", ["linear", "inplace"])
 def test_fgvis(name: str, options: dict) -> None:
     toy, x, layers = shared(name), images(), layers_of(shared(name))
-    full = {"game": "preservation", "score": "probability", "defense": True, "rate": 0.1, "sparsity": 1e-4, **options}
+    full = {"game": "preservation", "score": "probability", "defense": True, "rate": 0.1, "sparsity": 0.03, **options}
     kept = torch.stack([formulas_inputs.fgvis(layers, image, c, full) for image, c in zip(x, TARGET, strict=True)])
     shown = kept if full["game"] == "preservation" else 1 - kept
     exp = explain(toy, "fgvis", x, **options)
@@ -250,8 +250,8 @@ def test_the_games_move_the_score() -> None:
         return toy.module(of).softmax(1).gather(1, target)[:, 0].detach()
 
     target = toy.module(x).argmax(1, keepdim=True)
-    kept = CAM(toy.module, "fgvis", steps=60, sparsity=1e-3).explain(x)
-    gone = CAM(toy.module, "fgvis", steps=60, sparsity=1e-3, game="deletion", score="logit").explain(x)
+    kept = CAM(toy.module, "fgvis", steps=60, sparsity=0.1).explain(x)
+    gone = CAM(toy.module, "fgvis", steps=60, game="deletion", score="logit").explain(x)
     assert (kept.raw.mean((1, 2)) < 0.6).all()
     assert (gone.raw.mean((1, 2)) < 0.6).all()
     assert (probability(kept.attributions) > probability(x) - 0.05).all()

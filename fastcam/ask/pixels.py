@@ -54,8 +54,9 @@ def search(question: Question, x: Tensor, bounds: list[Tensor] | None, target: T
             return target.score(logits)[:, t : t + 1]
 
         g = widen(seen.gradients(score, None)[:, 0]).view_as(x)
-        g = sign * (g * x) - sign * options["sparsity"]
+        g = g * x
         largest = g.abs().flatten(1).amax(1).view(-1, *[1] * (x.dim() - 1))
-        step = options["rate"] * g / torch.where(largest == 0, 1.0, largest)
-        mask = (mask - step).clamp(0, 1)
+        # In shares of the largest: a price that is fixed wins over a score that is sure, and empties the whole mask.
+        share = g / torch.where(largest == 0, 1.0, largest)
+        mask = (mask - sign * options["rate"] * (share - options["sparsity"])).clamp(0, 1)
     return mask
