@@ -187,7 +187,11 @@ def fullgrad(layers: list[nn.Module], x: Tensor, c: int, scale: str) -> Grid:
 def fgvis(layers: list[nn.Module], x: Tensor, c: int, options: dict) -> Tensor:
     """The mask (3, H, W) after `steps` steps of at most `rate`; gradients are cut where the defense asks for it."""
     x, mask = x.double(), torch.ones_like(x).double()
-    bounds = run(layers, x)
+    bounds, held = run(layers, x), mask
+
+    def score(logits: Tensor) -> float:
+        return float(logits.softmax(0)[c] if options["score"] == "probability" else logits[c])
+
     for _ in range(options["steps"]):
         values = run(layers, mask * x)
         logits = values[-1]
@@ -202,9 +206,14 @@ def fgvis(layers: list[nn.Module], x: Tensor, c: int, options: dict) -> Tensor:
                 m = gated(m, values[index + 1], bounds[index + 1])
             m = back(layers[index], values[index], m)
         share = m * x / float((m * x).abs().max())
-        away = options["sparsity"] - share if options["game"] == "preservation" else share - options["sparsity"]
+        if options["game"] == "deletion":
+            away = share - options["sparsity"]
+        elif score(logits) >= score(bounds[-1]):
+            held, away = mask, options["sparsity"] - share
+        else:
+            away = -share
         mask = (mask - options["rate"] * away).clamp(0, 1)
-    return mask
+    return mask if options["game"] == "deletion" else held
 
 
 def gated(m: Tensor, h: Tensor, bound: Tensor) -> Tensor:

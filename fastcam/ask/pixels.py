@@ -42,7 +42,8 @@ def search(question: Question, x: Tensor, bounds: list[Tensor] | None, target: T
     """The mask (B, ...) of the t-th target in the images' shape, in float32 at least."""
     options, network = question.options, question.network
     sign = -1.0 if options["game"] == "preservation" else 1.0
-    mask = widen(torch.ones_like(x))
+    mask, ones = widen(torch.ones_like(x)), [-1] + [1] * (x.dim() - 1)
+    held, least = mask, None
     for _ in range(options["steps"]):
         gates = contextlib.nullcontext() if bounds is None else rules.Gates(bounds)
         with gates:
@@ -53,10 +54,15 @@ def search(question: Question, x: Tensor, bounds: list[Tensor] | None, target: T
                 logits = widen(logits).softmax(1)
             return target.score(logits)[:, t : t + 1]
 
-        g = widen(seen.gradients(score, None)[:, 0]).view_as(x)
-        g = g * x
-        largest = g.abs().flatten(1).amax(1).view(-1, *[1] * (x.dim() - 1))
-        # In shares of the largest: a price that is fixed wins over a score that is sure, and empties the whole mask.
+        g = widen(seen.gradients(score, None)[:, 0]).view_as(x) * x
+        largest = g.abs().flatten(1).amax(1).view(ones)
         share = g / torch.where(largest == 0, 1.0, largest)
-        mask = (mask - sign * options["rate"] * (share - options["sparsity"])).clamp(0, 1)
-    return mask
+        price = torch.full_like(largest, options["sparsity"])
+        if options["game"] == "preservation":
+            # Behind gates a gradient need not raise the score again: what counts is the last mask that held it.
+            now = score(seen.logits).detach().view(ones)
+            least = now if least is None else least
+            held = torch.where(now >= least, mask, held)
+            price = price * (now >= least)
+        mask = (mask - sign * options["rate"] * (share - price)).clamp(0, 1)
+    return held if options["game"] == "preservation" else mask

@@ -211,10 +211,11 @@ def check_search(options: Options) -> None:
 def fgvis(x: Tensor, kept: Tensor, *, game: str = "preservation") -> Tensor:
     """A = m x, m in [0, 1] of every channel of every pixel least sum(m) sparsity - S(m x); deletion: (1 - m) x
 
-    From m = 1, `steps` steps of gradient descent, sum(m) weighed with `sparsity` times the largest gradient of S.
-    Against adversarial evidence a gradient is cut at a nonlinearity's output h(m x) wherever that has left the range
-    between 0 and h(x) (defense). The map is the mean of m, or of 1 - m, over channels. Games and defense are the
-    paper's. No published code could be had, and the paper tunes the weight for each image: that gradients count in
-    shares of the largest one of their image, and 500, 0.1 and 0.03, are our choices.
+    From m = 1, `steps` steps of gradient descent, sum(m) weighed with `sparsity` times the largest gradient of S. Of
+    preservation it is the last m with S(m x) no less than S(x), and while it is less sum(m) weighs nothing. Against
+    adversarial evidence a gradient is cut at a nonlinearity's output h(m x) wherever that has left the range between 0
+    and h(x) (defense). The map is the mean of m, or of 1 - m, over channels. Games and defense are the paper's, which
+    tunes the weight until both scores are alike. No published code could be had: how that is done here, and 500, 0.1
+    and 0.03, are our choices.
     """
     return (kept if game == "preservation" else 1 - kept) * x
