@@ -53,7 +53,8 @@ class Several(dict[int, Tensor]):
     """Relevance of an operation that gives several tensors, by their number."""
 
     def __add__(self, other: Several) -> Several:
-        return Several({i: self.get(i, 0) + other.get(i, 0) for i in {**self, **other}})
+        both = {i: self[i] + other[i] for i in self.keys() & other.keys()}
+        return Several({**self, **other, **both})
 
 
 def kind(node: Node) -> str:

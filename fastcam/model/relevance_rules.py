@@ -50,7 +50,7 @@ class Rules:
 def divide(r: Tensor, z: Tensor, epsilon: float) -> Tensor:
     """Stabilized quotients: r / (z + epsilon sign(z)), where zero counts as positive; without epsilon r / 0 = 0."""
     if epsilon:
-        return r / (z + torch.where(z < 0, -epsilon, epsilon))
+        return r / (z + epsilon * torch.where(z < 0, -1.0, 1.0).to(z.dtype))
     return torch.where(z == 0, 0.0, r / torch.where(z == 0, 1.0, z))
 
 
@@ -114,7 +114,7 @@ def _gamma(f: Weighted, x: Tensor, w: Tensor, b: Tensor | None, r: Tensor, rules
     """Parts of the output's own sign count 1 + gamma times (Montavon 2019; of either sign, Andéol 2021)."""
     z, gamma = f(x, w, b), rules.gamma
     more, less = w + gamma * w.clamp(min=0), w + gamma * w.clamp(max=0)
-    bias = [None if b is None else b + gamma * part for part in (_clamped(b, min=0), _clamped(b, max=0))]
+    bias = [None, None] if b is None else [b + gamma * b.clamp(min=0), b + gamma * b.clamp(max=0)]
     up = _by_sign(f, x, more, less, bias[0], r * (z > 0), rules)
     return up + _by_sign(f, x, less, more, bias[1], r * (z < 0), rules)
 
