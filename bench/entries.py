@@ -11,6 +11,8 @@ from torch import nn
 import fastcam
 from fastcam import CAM
 from fastcam.image import Preprocess
+from fastcam.methods.evidence_derivatives import Attention
+from fastcam.methods.evidence_learned import Learned
 from fastcam.methods.registry import METHODS
 
 FEWER: dict[str, dict[str, Any]] = {  # samples of the methods that take many; a row names them
@@ -20,8 +22,8 @@ FEWER: dict[str, dict[str, Any]] = {  # samples of the methods that take many; a
     "rise": {"samples": 1000},
     "sscam": {"samples": 2},
 }
-LEARNED = {"lficam"}  # needs a network that was trained for it
-ATTENTION = {"attentionrelevance", "legrad", "rollout"}  # need a transformer
+LEARNED = {name for name, m in METHODS.items() if isinstance(m.evidence, Learned)}  # need a network of their own
+ATTENTION = {name for name, m in METHODS.items() if isinstance(m.evidence, Attention)}  # need a transformer
 PARENT = "gradcam"  # of the meta-methods
 COMPARED = 64  # pictures on which they are compared with it
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report import noted
+from bench.results_table import read
 from bench.rows import RESULTS, Row, duration
-from bench.survey_quality import Result, read
+from bench.survey_quality import Result
 
 HEADER = ["method", "pictures", "ADCC", "insertion", "deletion", "energy", "boxes", "forwards", "backwards", "seconds"]
 TIMES = ["method", "needs", "fastcam", "× floor", "nearest peer", "peer ÷ fastcam"]
@@ -19,7 +20,7 @@ def markdown(groups: Sequence[Sequence[Row]]) -> str:
     Args:
         groups: the committed rows of time, a method each.
     """
-    parts = [quality(rows, groups) for rows in by_model(read(FILE)).values()]
+    parts = [quality(rows, groups) for rows in by_model(read(FILE, Result)).values()]
     return "\n\n".join([*parts, times(groups)] if groups else [*parts])
 
 

@@ -120,26 +120,32 @@ def averages(values: Mapping[str, Sequence[float]], images: int, curve_images: i
     return {column: 100 * means[column] for column in COLUMNS}
 
 
-def write(path: Path, rows: Iterable[Result]) -> None:
-    """Whole or not at all: a run may be stopped at any moment."""
+def write(path: Path, rows: Sequence[Any], kind: type = Result) -> None:
+    """Rows of a dataclass as CSV, whole or not at all: a run may be stopped at any moment.
+
+    Args:
+        path: of the file.
+        rows: of one kind.
+        kind: their class, whose fields are the columns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
+    beside = path.with_suffix(f".{os.getpid()}.part")
     with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
+        writer = csv.DictWriter(file, [field.name for field in fields(kind)], lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
     os.replace(beside, path)
 
 
-def read(path: Path) -> list[Result]:
+def read(path: Path, kind: type = Result) -> list[Any]:
     """The rows of a file, none where there is no such file."""
     if not path.exists():
         return []
     kinds: dict[str, Any] = {"int": int, "float": float, "str": str}
-    types = {field.name: kinds[str(field.type)] for field in fields(Result)}
+    types = {field.name: kinds[str(field.type)] for field in fields(kind)}
     with path.open(newline="", encoding="utf-8") as file:
-        return [Result(**{name: types[name](text) for name, text in line.items()}) for line in csv.DictReader(file)]
+        return [kind(**{name: types[name](text) for name, text in line.items()}) for line in csv.DictReader(file)]
 
 
 def replaced(rows: Iterable[Result], new: Sequence[Result]) -> list[Result]:

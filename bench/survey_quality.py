@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +14,7 @@ from bench import machine
 from bench.entries import Entry, entries
 from bench.pictures import Pictures
 from bench.reproduce import Network, network, weights_of
+from bench.results_table import read, write
 from bench.rows import RESULTS, duration
 from bench.works import LITE0
 from fastcam.metrics import Evaluation, adcc
@@ -89,7 +86,9 @@ def pictures_for(forwards: float, backwards: float, limit: int, least: int = LEA
 def evaluate(entry: Entry, asked: Network, pictures: Pictures, curves: int = CURVED, **settings: Any) -> dict[str, Any]:
     """The values of a method over the first pictures, every score of the picture's label."""
     cam = entry.on(asked.model, asked.preprocess, **settings)
-    first = next(pictures.batches(asked.preprocess, 1, 0, 1))
+    first = next(pictures.batches(asked.preprocess, 1), None)
+    if first is None:
+        raise ValueError(f"no picture of {pictures.name} could be read")
     cam.explain(first.images, target=first.labels)  # may run more, to learn what the network is made of
     cost = cam.explain(first.images, target=first.labels).cost
     images = pictures_for(
@@ -129,7 +128,7 @@ def run(given: argparse.Namespace) -> None:
     """Makes the lines that are missing, cheap ones first, and keeps rows and table after each.
 
     Raises:
-        SystemExit: `--data` cannot be used.
+        SystemExit: `--data` cannot be used, or a method cannot explain its pictures.
     """
     try:
         pictures = Pictures.open(given.data, given.limit)
@@ -145,38 +144,20 @@ def run(given: argparse.Namespace) -> None:
         weights = weights_of(model, given.weights)
         for entry in entries(transformer=model in TRANSFORMERS):
             key = (model, entry.name, entry.what, weights, settings)
-            if given.only not in f"quality {model} {entry.name}" or key in {row.key for row in read(file)}:
+            if given.only not in f"quality {model} {entry.name}" or key in {row.key for row in read(file, Result)}:
                 continue
             began = time.perf_counter()
             asked = network(model, given.weights, given.device)
-            found: dict[str, Any] = evaluate(entry, asked, pictures, curves, runtime=given.runtime)
+            try:
+                found = evaluate(entry, asked, pictures, curves, runtime=given.runtime)
+            except ValueError as error:
+                raise SystemExit(f"survey: {model}, {entry.line}: {error}") from None
             found |= {"model": model, "method": entry.name, "options": entry.what, **where}
             new = Result(**found, weights=weights, data=pictures.name, settings=settings)
-            old = [row for row in read(file) if row.key[:3] != new.key[:3]]
-            write(file, [*old, new])
+            old = [row for row in read(file, Result) if row.key[:3] != new.key[:3]]
+            write(file, [*old, new], Result)
             print(
                 f"  {model}, {entry.name}: ADCC {new.adcc:.1f} of {new.images} pictures, "
                 f"{duration(time.perf_counter() - began)}",
                 flush=True,
             )
-
-
-def write(path: Path, rows: Sequence[Result]) -> None:
-    """Whole or not at all: a run may be stopped at any moment."""
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
-    os.replace(beside, path)
-
-
-def read(path: Path) -> list[Result]:
-    """The rows of a file, none where there is no such file."""
-    if not path.exists():
-        return []
-    kinds: dict[str, Any] = {"int": int, "float": float, "str": str}
-    types = {field.name: kinds[str(field.type)] for field in fields(Result)}
-    with path.open(newline="", encoding="utf-8") as file:
-        return [Result(**{name: types[name](text) for name, text in line.items()}) for line in csv.DictReader(file)]

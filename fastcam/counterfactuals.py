@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +11,8 @@ from .explanation import finish
 from .inputs import check_images
 from .model.capture import evaluation
 from .model.forward import Forward
-from .model.layers import One, as_list
-from .model.layers import find as find_layer
-from .model.network import Network
+from .model.layers import One, find_one
+from .model.network import Network, without_autocast
 from .model.outputs import Selector
 from .model.tally import Tally, counting
 from .scoring import Budget
@@ -121,16 +119,13 @@ def counterfactual(
         raise ValueError(f"batch_size must be 'auto' or a positive int, got {batch_size!r}")
     if swaps is not None and (not isinstance(swaps, int) or isinstance(swaps, bool) or swaps < 1):
         raise ValueError(f"swaps must be a positive int or None, got {swaps!r}")
-    if layer is not None:
-        if len(as_list(layer)) > 1:
-            raise ValueError(f"cells are swapped at one layer, got {layer!r}")
-        layer = find_layer(network.model, as_list(layer)[0])[0]
-    network, device = network.in_ambient_precision(images.device), images.device.type
+    layer = find_one(network.model, layer, "cells are swapped at one layer")
+    network = network.in_ambient_precision(images.device)
     with counting() as cost, evaluation(network.model), torch.inference_mode(False), torch.no_grad():
         (here,) = network.forward(images, (), {}, layer, grad=False)
         (there,) = network.forward(distractors, (), {}, here.captured.name, grad=False)
         classes = _classes(here, there, target)
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
+        with without_autocast(images.device):
             taken, probabilities, flips = Search(here, there, classes, budget).run(swaps, reuse)
     layout, none = here.captured.layout, taken[..., None] < 0
     maps = finish(layout.spread(_gains(taken, probabilities, layout.size)), tuple(images.shape[2:]), "before")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from .fusion import resized
 from .inputs import check_images
 from .model.capture import evaluation
 from .model.forward import Forward
-from .model.layers import One, as_list
-from .model.layers import find as find_layer
-from .model.network import Network
+from .model.layers import One, find_one
+from .model.network import Network, without_autocast
 from .model.outputs import Selector, require_finite, widen
 from .model.tally import Tally, counting
 from .nmf import factor
-
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -100,14 +96,11 @@ def factorize(
             raise ValueError(f"{name} must be a positive int, got {value!r}")
     if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
         raise ValueError(f"tolerance must be a number from 0 on, got {tolerance!r}")
-    if layer is not None:
-        if len(as_list(layer)) > 1:
-            raise ValueError(f"one layer is factorized at a time, got {layer!r}")
-        layer = find_layer(network.model, as_list(layer)[0])[0]
-    network, device = network.in_ambient_precision(images.device), images.device.type
+    layer = find_one(network.model, layer, "one layer is factorized at a time")
+    network = network.in_ambient_precision(images.device)
     with counting() as cost, evaluation(network.model), torch.inference_mode(False), torch.no_grad():
         (forward,) = network.forward(images, (), {}, layer, grad=False)
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
+        with without_autocast(images.device):
             return _factors(forward, components, steps, tolerance, cost)
 
 
@@ -124,13 +117,12 @@ def _factors(forward: Forward, components: int, steps: int, tolerance: float, co
     low = v.amin(0).clamp_max(0)
     w, h, error, taken = factor(v - low, components, steps, tolerance)
     raw = captured.layout.spread(w.unflatten(0, (len(a), *a.shape[2:])).movedim(-1, 1)).contiguous()
-    size, mode = tuple(forward.images.shape[2:]), MODES[forward.images.dim() - 2]
     concepts = h + low
     scores = None
     if forward.pooled is not None:
         scores = forward.pooled(concepts.to(captured.maps.dtype)[..., None, None].expand(-1, -1, *a.shape[2:]))
     return Factors(
-        maps=interpolate(raw, size, mode=mode).float(),
+        maps=resized(raw, tuple(forward.images.shape[2:])).float(),
         raw=raw,
         concepts=concepts,
         scores=scores,

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from .methods.learned import attention, seen
 from .model.capture import evaluation
 from .model.forward import Forward
-from .model.layers import One, as_list
-from .model.layers import find as find_layer
+from .model.layers import One, find_one
 from .model.network import Network
 from .model.outputs import first_tensor, replace_first
 from .model.tokens import find_layout, gives_features_last
@@ -120,10 +119,7 @@ class LFI(nn.Module):
 def _watched(backbone: nn.Module, layer: One | None, example: Tensor | None) -> Forward:
     """A forward of the backbone at the layer."""
     network = Network(backbone)
-    if layer is not None:
-        if len(as_list(layer)) > 1:
-            raise ValueError(f"LFI attends to one layer, got {layer!r}")
-        layer = find_layer(network.model, as_list(layer)[0])[0]
+    layer = find_one(network.model, layer, "LFI attends to one layer")
     if example is None:
         weight = next(backbone.parameters(), torch.empty(0))
         first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)

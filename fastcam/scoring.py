@@ -15,6 +15,7 @@ from torch import Tensor
 from .streams import Writer
 
 DEFAULT_MEMORY = 256 << 20  # bytes above the bare forward
+TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TIMED = 2  # runs of each size after one to warm up; the faster counts, for other processes only slow one down
 HOPELESS = 1.15  # larger sizes are not tried once one takes this much longer per row than the best

@@ -10,10 +10,9 @@ from torch import Tensor
 from .model.forward import Forward
 from .model.outputs import widen
 from .model.tally import count
-from .scoring import DEFAULT_MEMORY, Budget, Chunks, score_rows
+from .scoring import DEFAULT_MEMORY, TAIL_ROW, Budget, Chunks, score_rows
 from .streams import Writer
 
-TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
 PAIR_BYTES = 4 * 8  # of one pair of cells in closed form: a few float64 values
 NEAR_ZERO = 1e-290  # below, a denominator has lost digits to underflow
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from bench.entries import ATTENTION, LEARNED
 from fastcam import CAM
 from fastcam.methods.registry import METHODS
 
-ATTENTION = {"attentionrelevance", "legrad", "rollout"}  # need a transformer
-LEARNED = {"lficam"}  # needs a network that was trained for it
+__all__ = ["ATTENTION", "LEARNED", "OPTIONS", "quick"]
+
 OPTIONS = {
     "aise": {"samples": 12},
     "fgvis": {"steps": 3},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import entries, report, report_survey, rows, survey_peers, survey_quality, survey_time
+from bench import entries, report, report_survey, results_table, rows, survey_peers, survey_quality, survey_time
 from bench.entries import Entry
 from bench.models import Subject
 from bench.pictures import Pictures
@@ -85,7 +85,7 @@ def test_a_run_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "small, eigen" in said
     assert "gradcam" not in said
-    kept = survey_quality.read(tmp_path / "survey-quality.csv")
+    kept = results_table.read(tmp_path / "survey-quality.csv", survey_quality.Result)
     assert [(row.method, row.options) for row in kept] == [("gradcam", ""), ("eigen", "centered=True")]
     monkeypatch.setattr(report_survey, "FILE", tmp_path / "survey-quality.csv")
     text = report_survey.markdown([])

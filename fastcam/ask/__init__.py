@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from fastcam.methods.evidence import Activations, Classifier, Contributions, Gradients, InputScores, LayerScores
@@ -28,6 +26,7 @@ from fastcam.methods.evidence_perturbed import (
 )
 from fastcam.methods.evidence_relevance import InputRelevance, LayerRelevance
 from fastcam.model.forward import Forward
+from fastcam.model.network import without_autocast
 from fastcam.targets import Target, resolve
 
 from . import at_input, at_layer, attention, derivatives, layered, learned, masked, pixels, relevance
@@ -106,6 +105,5 @@ def answer(question: Question) -> list[Answer]:
     forwards = question.look(question.images) if look is None else look(question)
     target = resolve(question.target, forwards[0].logits, len(question.images))
     ask = ASKS[type(question.method.evidence)]
-    device = question.images.device.type
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
+    with without_autocast(question.images.device):
         return ask(question, forwards, target)

@@ -17,14 +17,12 @@ from fastcam.model.outputs import widen
 from fastcam.model.pooled import PooledTail
 from fastcam.model.tally import count
 from fastcam.ops.spaces import as_pictures, mask_places, mask_spaces
-from fastcam.scoring import Chunks, score_rows
+from fastcam.scoring import TAIL_ROW, Chunks, score_rows
 from fastcam.streams import Writer
 from fastcam.targets import Target
 
 from .question import Question, activations_of, combine
 from .rows import score_images, score_of
-
-TAIL_ROW = 6  # memory of a row of a tail forward, as a multiple of its activations
 
 
 def by_input_scores(question: Question, forward: Forward, target: Target) -> Tensor:

@@ -14,7 +14,7 @@ from fastcam.ask.sampled import baseline_like, quadrature
 from fastcam.model.outputs import widen
 
 from .base import Meta
-from .call import Call
+from .call import Call, in_turn
 
 RULES = ("midpoint", "left", "right", "trapezoid")
 
@@ -35,19 +35,8 @@ def mean_over(call: Call, version: Callable[[int], Tensor], shares: list[float])
     """
     batch, total = len(call.images), torch.zeros(())
     image = torch.arange(batch).repeat(len(shares))
-    made: tuple[int, Tensor] = (0, version(0))
-
-    def make(start: int, stop: int) -> Tensor:
-        nonlocal made
-        parts = []
-        for n in range(start // batch, (stop - 1) // batch + 1):
-            if made[0] != n:
-                made = (n, version(n))
-            parts.append(made[1][max(start - n * batch, 0) : stop - n * batch])
-        return torch.cat(parts)
-
     weights = torch.tensor(shares, dtype=torch.float64).repeat_interleave(batch)
-    for seen in call.stream(image, make):
+    for seen in call.stream(image, in_turn(batch, version)):
         share = weights[seen.start : seen.start + len(seen.maps)].to(seen.maps)
         parts = seen.maps * share.view(-1, *[1] * (seen.maps.dim() - 1))
         if total.dim() == 0:

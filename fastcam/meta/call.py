@@ -39,6 +39,30 @@ class Seen:
     logits: Any
 
 
+def in_turn(batch: int, version: Callable[[int], Tensor]) -> Callable[[int, int], Tensor]:
+    """Rows of versions 0, 1, ... of a batch, each version made once, for `Call.stream`.
+
+    Args:
+        batch: B.
+        version: n -> the n-th version of all images (B, C, H, W).
+
+    Returns:
+        (start, stop) -> rows (n, C, H, W); row i is of image i % B.
+    """
+    made: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def make(start: int, stop: int) -> Tensor:
+        nonlocal made
+        parts = []
+        for n in range(start // batch, (stop - 1) // batch + 1):
+            if made[0] != n:
+                made = (n, version(n))
+            parts.append(made[1][max(start - n * batch, 0) : stop - n * batch])
+        return torch.cat(parts)
+
+    return make
+
+
 @dataclass
 class Call:
     """What was asked, and the inner method to ask.

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastcam.model.outputs import widen
 
 from .base import Meta
-from .call import Call
+from .call import Call, in_turn
 from .geometry import Flip, Identity, Rotate, Scale, Translate
 from .intensity import Bilateral, Brightness, Clahe, Contrast, Equalize, Gamma, Median
 
@@ -128,34 +128,24 @@ class Evet(Meta):
         others = [t for t in chosen if not isinstance(t, Identity)]
         if not others:
             return _ratio(total, seen)
-        made: tuple[int, Tensor] = (-1, x)
-
-        def make(start: int, stop: int) -> Tensor:
-            nonlocal made
-            parts = []
-            for n in range(start // batch, (stop - 1) // batch + 1):
-                if made[0] != n:
-                    made = (n, self._applied(others[n], x))
-                parts.append(made[1][max(start - n * batch, 0) : stop - n * batch])
-            return torch.cat(parts)
-
+        rows = in_turn(batch, lambda n: self._applied(others[n], x))
         shown: dict[int, Tensor] = {}
-        for part in call.stream(torch.arange(batch).repeat(len(others)), make):
+        for part in call.stream(torch.arange(batch).repeat(len(others)), rows):
             weight = self._weight(call, part.logits, part.image)
             which = [(part.start + i) // batch for i in range(len(part.maps))]
             if not isinstance(total, Tensor):
                 total = seen = part.maps.new_zeros((batch, *part.maps.shape[1:]))
             for n in sorted(set(which)):
-                rows = [i for i, one in enumerate(which) if one == n]
+                own_rows = [i for i, one in enumerate(which) if one == n]
                 if n not in shown:
                     shown = {n: others[n].invert(torch.ones_like(part.maps[:1, :1]))}
                     shown[n] = torch.where(shown[n] > SEEN, shown[n], 0)
-                maps, image = part.maps[rows], part.image[rows].to(part.maps.device)
+                maps, image = part.maps[own_rows], part.image[own_rows].to(part.maps.device)
                 back = others[n].invert(maps)
                 _require_shape(others[n], "invert", back, maps)
                 back = torch.where(shown[n] > 0, back, 0)
-                total = total.index_add(0, image, weight[rows] * back)
-                seen = seen.index_add(0, image, (weight[rows] * shown[n]).expand_as(back).contiguous())
+                total = total.index_add(0, image, weight[own_rows] * back)
+                seen = seen.index_add(0, image, (weight[own_rows] * shown[n]).expand_as(back).contiguous())
         return _ratio(total, seen)
 
     def _weight(self, call: Call, logits: Any, image: Tensor) -> Tensor:

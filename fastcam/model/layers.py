@@ -72,6 +72,24 @@ def find(model: nn.Module, layer: One) -> tuple[str, nn.Module]:
     raise TypeError(f"layer must be a name, an nn.Module, a list of them or None, got {type(layer).__name__}")
 
 
+def find_one(model: nn.Module, layer: One | None, what: str) -> str | None:
+    """The name of the one layer asked for, or None where none is.
+
+    Args:
+        model: the network.
+        layer: see `find`.
+        what: what is done at it, for the error.
+
+    Raises:
+        ValueError: several layers, or no such layer.
+    """
+    if layer is None:
+        return None
+    if len(as_list(layer)) > 1:
+        raise ValueError(f"{what}, got {layer!r}")
+    return find(model, as_list(layer)[0])[0]
+
+
 def is_pool(module: nn.Module) -> bool:
     """Whether a module pools, by its class name: torch's and timm's pools all carry it."""
     return "Pool" in type(module).__name__

@@ -227,5 +227,11 @@ class Network:
             require_finite(logits, "the model's output has", "check its weights and the scale of the images")
 
 
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The state in which fastcam's own arithmetic runs, whatever autocast is on around it."""
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
+
+
 def _classes(logits: Any) -> int | None:
     return logits.shape[1] if isinstance(logits, Tensor) and logits.dim() > 1 else None
