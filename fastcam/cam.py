@@ -20,6 +20,7 @@ from .model.layers import INPUT, SCALES, LayerSpec, as_list
 from .model.layers import find as find_layer
 from .model.network import Network
 from .model.outputs import Selector
+from .model.reshape import Reshape
 from .model.tally import counting
 from .runtimes import require
 from .scorer import Scorer
@@ -53,6 +54,8 @@ class CAM:
             model is exported once, which takes seconds, and its logits are compared with torch's on every use; one
             that cannot be exported runs in torch, after a warning.
         output: what to score in the model's output: a key, an attribute, an index, or a function.
+        reshape: what shows the maps in what the layer gives, (B, C, h, w), by picking and ordering its entries; None
+            finds the grid of channels-last maps and of tokens by itself.
         fusion: of the maps of several layers: "mean", "max", "product", or "tanhmax", LayerCAM's own, see
             `fastcam.fusion.fuse`.
         **options: of the method, see `fastcam methods`; of a meta-method what the method inside does not have.
@@ -83,11 +86,12 @@ class CAM:
         compile: bool | str = False,  # noqa: A002 - torch's own word
         runtime: str = "torch",
         output: Selector = None,
+        reshape: Reshape | None = None,
         fusion: str = "mean",
         **options: Any,
     ) -> None:
         self.metas, self.method, self.options = resolve(method, options)
-        self.network = Network(model, output, precision)
+        self.network = Network(model, output, precision, reshape)
         self.model = model
         self.layer = layer
         if layer is not None:
@@ -103,6 +107,8 @@ class CAM:
             raise ValueError(f"batch_size must be 'auto' or a positive int, got {batch_size!r}")
         if max_memory is not None and max_memory < 1:
             raise ValueError(f"max_memory must be a positive number of bytes or None, got {max_memory!r}")
+        if reshape is not None and (layer is None or not callable(reshape)):
+            raise ValueError("reshape= is a function of what a layer gives, so it needs layer= as well")
         require(runtime, precision, compile)
         self.fusion = fusion
         self.budget = Budget(batch_size, max_memory, compile, runtime)
@@ -179,7 +185,7 @@ class CAM:
         """The same method, options and layer on another model of the same structure, such as a changed copy."""
         cam = copy.copy(self)
         cam.__dict__.pop("scorer", None)
-        cam.network = Network(model, self.network.selector, self.network.precision)
+        cam.network = Network(model, self.network.selector, self.network.precision, self.network.reshape)
         cam.model = model
         if self.layer is not None:
             names = [find_layer(self.network.model, one)[0] for one in as_list(self.layer)]

@@ -15,6 +15,7 @@ from .model.forward import Forward
 from .model.layers import One, find_one
 from .model.network import Network, without_autocast
 from .model.outputs import Selector, require_finite, widen
+from .model.reshape import Reshape
 from .model.tally import Tally, counting
 from .nmf import factor
 
@@ -58,6 +59,7 @@ def factorize(
     tolerance: float = 1e-5,
     precision: str = "float32",
     output: Selector = None,
+    reshape: Reshape | None = None,
 ) -> Factors:
     """A = W H, all cells of all images times channels, none of them negative: Collins 2018, arXiv:1806.10206, eq. 2.
 
@@ -73,6 +75,7 @@ def factorize(
         tolerance: stop once a step lowers the error by no more than this share.
         precision: see `CAM`.
         output: see `CAM`.
+        reshape: see `CAM`.
 
     Returns:
         A `Factors`.
@@ -89,7 +92,7 @@ def factorize(
         >>> factors.maps.shape, factors.concepts.shape, factors.scores.shape
         (torch.Size([2, 3, 16, 16]), torch.Size([3, 8]), torch.Size([3, 5]))
     """
-    network = Network(model, output, precision)
+    network = Network(model, output, precision, reshape)
     check_images(images, network.model, precision)
     for name, value in (("components", components), ("steps", steps)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

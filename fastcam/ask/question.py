@@ -62,7 +62,8 @@ class Question:
     def sight(self) -> Any:
         """What questions must have in common to share a forward; their images and other inputs are the same."""
         layer = self.layer if self.layer is None or isinstance(self.layer, str) else id(self.layer)
-        return (id(self.network.model), repr(self.network.selector), self.network.precision, layer, self.rule)
+        network = self.network
+        return (id(network.model), repr(network.selector), network.precision, id(network.reshape), layer, self.rule)
 
     @property
     def rule(self) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .outputs import NoMapError, describe, first_tensor, replace_first
+from .reshape import Reshape, joined, layout_by
 from .tokens import Layout, find_layout, gives_features_last
 
 
@@ -68,6 +69,7 @@ def capture(
     *,
     grad: bool = False,
     differentiable: bool = False,
+    reshape: Reshape | None = None,
 ) -> tuple[list[Captured], Any]:
     """Run one forward and hand out the layers' outputs.
 
@@ -81,6 +83,7 @@ def capture(
         image_size: (H, W) of the images, in pixels; (L,) of signals, (D, H, W) of volumes.
         grad: record the tail.
         differentiable: record everything, and cut nothing.
+        reshape: what shows the maps in what a layer gives, instead of the rules of `tokens`.
 
     Returns:
         One `Captured` a layer, in the order given, and the model's output. Of a layer that runs several times
@@ -90,10 +93,18 @@ def capture(
         ValueError: a layer is not reached, or has no spatial map.
     """
     seen: dict[str, Tensor] = {}
+    gave: dict[str, Any] = {}
 
     def hook_for(name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, _: Any, output: Any) -> Any:
             tensor = first_tensor(output)
+            if reshape is not None:
+                maps = joined(reshape, output)
+                gave[name] = output if maps is None else maps
+                if maps is not None:
+                    with torch.inference_mode(False):
+                        seen[name] = gave[name] = maps.detach().clone()
+                    return None
             if tensor is None:
                 raise NoMapError(f"layer {name!r} returns a {describe(output)}, which holds no tensor")
             if not (grad or differentiable):
@@ -123,10 +134,13 @@ def capture(
         if name not in seen:
             raise NoMapError(f"layer {name!r} was not reached in the forward; choose a layer on the model's path")
         layout = find_layout(tuple(seen[name].shape), image_size, gives_features_last(module))
+        if reshape is not None:
+            layout = layout_by(reshape, gave[name], seen[name], layout)
         if layout is None:
             raise NoMapError(
                 f"layer {name!r} has no spatial map: its output is a {describe(seen[name])} for images of "
-                f"{'x'.join(map(str, image_size))}; choose a layer before pooling (`fastcam layers` lists them)"
+                f"{'x'.join(map(str, image_size))}; choose a layer before pooling (`fastcam layers` lists them), or "
+                "show the map by reshape="
             )
         captured.append(Captured(name, seen[name], layout))
     return captured, output

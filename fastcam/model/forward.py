@@ -16,6 +16,7 @@ from . import tally
 from .capture import Captured
 from .layers import INPUT
 from .pooled import PooledTail
+from .reshape import Reshaped
 from .split import Split, cut
 from .tails import CutTail, WholeModel
 
@@ -54,6 +55,8 @@ class Forward:
     def split(self) -> Split | None:
         """The network cut at the layer, made once for a model, layer and input shape; None where it cannot be."""
         model, images = self.network.model, self.images
+        if isinstance(self.captured.layout, Reshaped):
+            self.captured.layout.require_one()
         # What torch.export holds for constant: inputs that are no tensors, shapes, and the modules themselves.
         leaves = pytree.tree_leaves((self.args, self.kwargs))
         inputs = tuple((tuple(v.shape[1:]), v.dtype) if isinstance(v, Tensor) else repr(v) for v in leaves)

@@ -15,6 +15,7 @@ from . import layers, pooled, tally
 from .capture import Captured, capture
 from .forward import Forward
 from .outputs import NoMapError, Selector, require_finite, select
+from .reshape import Reshape, Reshaped
 from .split import Split
 from .structure import Recorder, Structure, Watch, is_last_map
 from .tokens import Layout
@@ -48,9 +49,16 @@ class Network:
             a compiled one is run eagerly where layers must be seen.
         output: what to score in the model's output, see `outputs.select`.
         precision: "float32" runs the model as it is, "bfloat16" and "float16" under autocast.
+        reshape: what shows the maps in what a layer gives.
     """
 
-    def __init__(self, model: nn.Module, output: Selector = None, precision: str = "float32"):
+    def __init__(
+        self,
+        model: nn.Module,
+        output: Selector = None,
+        precision: str = "float32",
+        reshape: Reshape | None = None,
+    ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         if precision != "float32" and precision not in HALF:
@@ -58,6 +66,7 @@ class Network:
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.selector = output
         self.precision = precision
+        self.reshape = reshape
         self.facts = _facts.setdefault(self.model, Facts())
 
     def in_ambient_precision(self, device: torch.device) -> Network:
@@ -65,7 +74,7 @@ class Network:
         if not torch.is_autocast_enabled(device.type):
             return self
         ambient = str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
-        return Network(self.model, self.selector, ambient)
+        return Network(self.model, self.selector, ambient, self.reshape)
 
     def select(self, output: Any) -> Any:
         """The logits in a model's output."""
@@ -195,20 +204,23 @@ class Network:
     ) -> list[Shot]:
         """One forward with eyes on these layers; structures are found on the first and proved on each."""
         structures, wanted = self.facts.structures, grad
-        grad = grad and not (len(names) == 1 and structures.get(names[0]) is not None)
+        known = len(names) == 1 and structures.get(names[0]) is not None
+        grad = grad and not (known and self.reshape is None)
         modules = {name: self.model.get_submodule(name) for name in names}
         with contextlib.ExitStack() as stack:
             recorders = {n: stack.enter_context(Recorder(self.model, modules[n])) for n in names if n not in structures}
             watches = {n: stack.enter_context(Watch(s)) for n in names if (s := structures.get(n)) is not None}
             stack.enter_context(self.running(device, autograd=grad or differentiable))
             seen = [(n, modules[n]) for n in names]
-            captured, output = capture(run, seen, size, grad=grad, differentiable=differentiable)
+            captured, output = capture(run, seen, size, grad=grad, differentiable=differentiable, reshape=self.reshape)
         logits = self.select(output)
         self.require_finite(logits)
         shots: list[Shot] = []
         for one in captured:
             tail = None
-            if one.name in recorders:
+            if isinstance(one.layout, Reshaped):
+                pass  # what is known of the layer is not known of what is made of it
+            elif one.name in recorders:
                 one.after = recorders[one.name].events
                 tail = pooled.find(one.after, one, logits)
                 structures[one.name] = tail and tail.structure
