@@ -52,6 +52,9 @@ AGREEMENTS = [
     Agreement("hirescam", {}, "pytorch-grad-cam", grad_cam("HiResCAM"), "raw"),
     Agreement("hirescam", {}, "captum", peers.layer_gradient_times_activation, "raw"),
     Agreement("gradcamelementwise", {}, "pytorch-grad-cam", grad_cam("GradCAMElementWise"), "raw"),
+    Agreement(
+        "scorecam", {"align_corners": True}, "pytorch-grad-cam", grad_cam("ScoreCAM"), "raw", ("deep", "vgg", "resnet")
+    ),
     Agreement("eigencam", {"centered": True}, "pytorch-grad-cam", grad_cam("EigenCAM"), "sign"),
     Agreement("eigengradcam", {}, "pytorch-grad-cam", grad_cam("EigenGradCAM"), "sign"),
     Agreement(

@@ -153,7 +153,8 @@ class _Fill:
 
     def __call__(self, start: int, stop: int, rows: Tensor) -> None:
         if self.evidence.sample is None:
-            mask_spaces(self.maps, self.shape, self.image, start, stop, rows, self.normalize)
+            aligned = self.options.get("align_corners", False)
+            mask_spaces(self.maps, self.shape, self.image, start, stop, rows, self.normalize, aligned)
             return
         rows, image = as_pictures(rows), as_pictures(self.image)[0]
         self._states = {k: state for k, state in self._states.items() if k >= start // self.samples}

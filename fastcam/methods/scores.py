@@ -57,6 +57,7 @@ def never_if_official(options: Options) -> str:
     paper="Wang 2020, arXiv:1910.01279, alg. 1",
     clip=after_if_official,
     variant=("paper", "official"),
+    align_corners=(False, True),
     budget=None,
 )
 @method(
@@ -85,8 +86,9 @@ def scorecam(a: Tensor, s: Tensor, constant: Tensor, *, variant: str = "paper") 
     """w_k = softmax_k(s), s_k = the class score of x * H_k, H_k = the resized A_k scaled to [0, 1]
 
     The paper's baseline score cancels in the softmax. "official" is the authors' code: s_k is a probability and
-    the weight itself, and constant channels are left out. SS-CAM takes the mean of s_k over noisy samples, IS-CAM
-    over scaled ones.
+    the weight itself, and constant channels are left out. align_corners=True resizes the activations with the centers
+    of their corner cells at those of the corner pixels, as pytorch-grad-cam does. SS-CAM takes the mean of s_k over
+    noisy samples, IS-CAM over scaled ones.
 
     budget=n, which is ours, scores n distinct masks (and one for all constant channels) and estimates the others from
     these, see `fastcam.budget`; one that covers all changes nothing.

@@ -50,20 +50,22 @@ def finish_maps(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...], cli
     return min_max(resized, is_flat(maps))[0].unflatten(1, size[:2]).float()
 
 
-def trilinear(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+def trilinear(maps: Tensor, shape: tuple[int, ...], size: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """What `interpolate(mode="trilinear")` gives: on a CPU bilinear in each slice, then a product along the depth.
 
     Args:
         maps: (B, K, d*h, w)
         shape: (d, h, w)
         size: (D, H, W)
+        align_corners: as in `torch.nn.functional.interpolate`.
 
     Returns:
         (B, K, D, H, W)
     """
     depth, height, width = size
-    if maps.device.type != "cpu":
-        return interpolate(maps.unflatten(2, shape[:2]), (depth, height, width), mode="trilinear")
+    if maps.device.type != "cpu" or align_corners:
+        given = maps.unflatten(2, shape[:2])
+        return interpolate(given, (depth, height, width), mode="trilinear", align_corners=align_corners)
     ones = maps.new_ones(len(maps), 1, height, width)
     slices = maps.unflatten(2, shape[:2]).flatten(1, 2)
     fine = mask_images(slices, ones, 0, slices.shape[1], None, "never")[0].view(*maps.shape[:2], shape[0], -1)
@@ -81,6 +83,7 @@ def mask_spaces(
     stop: int,
     out: Tensor,
     normalize: str = "after",
+    align_corners: bool = False,
 ) -> None:
     """images[b] · up(norm(A[b, k])) for k in [start, stop), see `mask_images`; of volumes few masks at a time.
 
@@ -92,12 +95,13 @@ def mask_spaces(
         stop: one past the last channel.
         out: (B·(stop - start), C, *size) to write to, any float dtype.
         normalize: "after" the upsampling, or "never".
+        align_corners: as in `torch.nn.functional.interpolate`.
     """
     if images.dim() < 5:
         # A signal's axis of height 1 makes a view that is contiguous whatever the strides of that axis.
         signal = images.dim() == 3
         given, rows = (images.unsqueeze(2), out.unsqueeze(2)) if signal else (images, out)
-        mask_images(activations, given, start, stop, rows, normalize)
+        mask_images(activations, given, start, stop, rows, normalize, align_corners)
         return
     dtype = arguments.working(activations, images)
     size, rows = tuple(images.shape[2:]), out.unflatten(0, (len(images), stop - start))
@@ -106,7 +110,7 @@ def mask_spaces(
     for first in range(start, stop, step):
         last = min(first + step, stop)
         a = activations[:, first:last].to(dtype)
-        masks = trilinear(a, shape, size)
+        masks = trilinear(a, shape, size, align_corners)
         if normalize == "after":
             axes = (2, 3, 4)  # torch's aminmax of axes takes seven times as long as the two
             low, high = masks.amin(axes, keepdim=True), masks.amax(axes, keepdim=True)
