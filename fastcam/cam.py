@@ -27,6 +27,8 @@ from .scorer import Scorer
 from .scoring import Budget
 from .targets import TargetSpec
 
+COMBINE = ("sum", "eigen")
+
 
 class CAM:
     """Class activation maps of one model by one method.
@@ -56,6 +58,8 @@ class CAM:
         output: what to score in the model's output: a key, an attribute, an index, or a function.
         reshape: what shows the maps in what the layer gives, (B, C, h, w), by picking and ordering its entries; None
             finds the grid of channels-last maps and of tokens by itself.
+        combine: how the weighed maps of the channels become one: "sum", or "eigen", their projection on their first
+            principal component (pytorch-grad-cam's eigen_smooth), with the sign that agrees with the sum.
         fusion: of the maps of several layers: "mean", "max", "product", or "tanhmax", LayerCAM's own, see
             `fastcam.fusion.fuse`.
         **options: of the method, see `fastcam methods`; of a meta-method what the method inside does not have.
@@ -87,6 +91,7 @@ class CAM:
         runtime: str = "torch",
         output: Selector = None,
         reshape: Reshape | None = None,
+        combine: str = "sum",
         fusion: str = "mean",
         **options: Any,
     ) -> None:
@@ -101,6 +106,12 @@ class CAM:
                 )
             for one in as_list(layer):
                 find_layer(self.network.model, one)
+        if combine not in COMBINE:
+            raise ValueError(f"combine must be one of {', '.join(map(repr, COMBINE))}, got {combine!r}")
+        if combine != "sum" and self.method.gives_map:
+            raise ValueError(
+                f"{self.method.name} gives its map itself and has no weighed channels; leave combine={combine!r} out"
+            )
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(map(repr, FUSIONS))}, got {fusion!r}")
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
@@ -110,6 +121,7 @@ class CAM:
         if reshape is not None and (layer is None or not callable(reshape)):
             raise ValueError("reshape= is a function of what a layer gives, so it needs layer= as well")
         require(runtime, precision, compile)
+        self.combine = combine
         self.fusion = fusion
         self.budget = Budget(batch_size, max_memory, compile, runtime)
         self.layer_names: list[str] = []
@@ -215,6 +227,7 @@ class CAM:
             target,
             self.budget,
             differentiable,
+            combine=self.combine,
         )
 
     def _where(self) -> LayerSpec:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fastcam import ops
+from fastcam.methods.activations import principal
 from fastcam.methods.registry import Method
 from fastcam.model import rules
 from fastcam.model.forward import Forward
@@ -44,6 +45,7 @@ class Question:
         budget: chunk size and memory of masked forwards.
         differentiable: keep the graph.
         sights: forwards of these images that other questions share.
+        combine: how the weighed channels become one map, see `combine`.
     """
 
     method: Method
@@ -57,6 +59,7 @@ class Question:
     budget: Budget
     differentiable: bool = False
     sights: Sights | None = None
+    combine: str = "sum"
 
     @property
     def sight(self) -> Any:
@@ -146,7 +149,7 @@ def activations_of(forward: Forward) -> Tensor:
 
 
 def combine(question: Question, a: Tensor, evidence: tuple[Tensor, ...]) -> Tensor:
-    """Weigh and sum: Σ_k w_k A_k, or the map the method gives itself.
+    """Weigh and sum: Σ_k w_k A_k, or the map the method gives itself; or the principal component of the w_k A_k.
 
     Args:
         question: its method weighs.
@@ -159,6 +162,9 @@ def combine(question: Question, a: Tensor, evidence: tuple[Tensor, ...]) -> Tens
     weights = question.weigh(a[:, None], *evidence)
     if question.method.gives_map:
         return weights
+    if question.combine == "eigen":
+        weighed = weights * a[:, None]
+        return principal(weighed, centered=True).to(weighed.dtype)
     if weights.shape[-2:] == (1, 1):
         return ops.weighted_sum(a, weights[..., 0, 0])
     return (weights * a[:, None]).sum(-3)

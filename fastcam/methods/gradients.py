@@ -99,10 +99,10 @@ def hirescam(a: Tensor, g: Tensor) -> Tensor:
     return g
 
 
-@method("gradcamelementwise", Gradients(), paper="pytorch-grad-cam (no paper)", gives_map=True)
+@method("gradcamelementwise", Gradients(), paper="pytorch-grad-cam (no paper)")
 def gradcamelementwise(a: Tensor, g: Tensor) -> Tensor:
     """L = sum_k relu(g_k A_k)"""
-    return (g * a).relu().sum(-3)
+    return torch.where(g * a <= 0, 0.0, g)
 
 
 @method("liftcam", Contributions(), paper="Jung 2021, arXiv:2102.05228")
