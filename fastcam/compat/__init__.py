@@ -10,7 +10,13 @@ the old value is harmless, `strict_compat=True` of a class, or `fastcam.compat.s
 
 from __future__ import annotations
 
-_FLAGS = {"strict": False}
+import os
+
+from fastcam.compat.names import serve_old_names
+
+STRICT = "FASTCAM_COMPAT_STRICT"  # in the environment of a process: what holds at its start
+
+_FLAGS = {"strict": os.environ.get(STRICT) == "1"}
 
 
 def strict_compat(on: bool | None = None) -> bool:
@@ -33,3 +39,6 @@ def strict_compat(on: bool | None = None) -> bool:
             raise TypeError(f"strict_compat takes True, False or None, not {on!r}")
         _FLAGS["strict"] = on
     return _FLAGS["strict"]
+
+
+serve_old_names()
