@@ -103,8 +103,9 @@ def find(
 
 
 def _plain(model: nn.Module) -> bool:
-    """Whether nothing hangs on the model's modules that a copy would not run."""
-    return not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    """Whether nothing hangs on the model's modules that a copy would not run; a hook may say that it is `idle`."""
+    hooks = (by_id for m in model.modules() for by_id in (m._forward_hooks, m._forward_pre_hooks))
+    return all(getattr(hook, "idle", False) for by_id in hooks for hook in by_id.values())
 
 
 def _pays(network: Network, budget: Budget, rows: int) -> bool:

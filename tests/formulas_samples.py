@@ -28,11 +28,12 @@ def smoothgradcampp(
     noise: Tensor,
     mode: str = "derivatives",
     variant: str = "paper",
+    eps: float = 0.0,
 ) -> Grid:
     """Omeiza et al. 2019, eqs. 8-11: D_p = mean_n g_n^p over the images x + e_n; noise e (samples, 3, H, W).
 
     derivatives: α = D₁ / (2 D₂ + Σ_ab A_ab D₃) with the clean A, w_k = Σ_ij α (D₁)⁺, map Σ_k w_k A_k.
-    "corrected": D₂ above, the second derivative the formula of Grad-CAM++ has there.
+    "corrected": D₂ above, the second derivative the formula of Grad-CAM++ has there. eps is added below.
     maps: the mean of the finished (ReLU) Grad-CAM++ maps of the noisy images.
     """
     seen = [evidence(net, x + e, c) for e in noise.double()]
@@ -50,7 +51,7 @@ def smoothgradcampp(
         mass, weight = total(activation), 0.0
         for i, j in cells(activation):
             d1, d2, d3 = (math.fsum(g[k][i][j] ** p for _, g in seen) / count for p in (1, 2, 3))
-            below = 2 * d2 + mass * d3
+            below = 2 * d2 + mass * d3 + eps
             weight += (d1 if variant == "paper" else d2) / (below if below != 0 else 1.0) * relu(d1)
         weights.append(weight)
     return combine(weights, a)

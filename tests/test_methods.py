@@ -57,9 +57,10 @@ def sscam(toy: Toy, x: Tensor, options: dict) -> Tensor:
 
 def smooth(toy: Toy, x: Tensor, options: dict) -> Tensor:
     g, rest = torch.Generator().manual_seed(SEED), dict(options)
-    samples, spread = rest.pop("samples"), rest.pop("spread", 0.15)
+    samples, spread, std = rest.pop("samples"), rest.pop("spread", 0.15), rest.pop("std", None)
     noise = torch.stack([torch.randn(x.shape, generator=g) for _ in range(samples)], 1)
-    noise = noise * spread * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))[:, None, None, None, None]
+    own = spread * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))[:, None, None, None, None]
+    noise = noise * (own if std is None else std)
     maps = [
         formulas_samples.smoothgradcampp(toy.halves, image, c, e, **rest)
         for image, c, e in zip(x.double(), TARGET, noise, strict=True)
@@ -124,6 +125,7 @@ VARIANTS = [
         for mode, variant in (("derivatives", "paper"), ("derivatives", "corrected"), ("maps", "paper"))
     ),
     Variant("smoothgradcampp", {"samples": 2, "spread": 0.5}, smooth),
+    Variant("smoothgradcampp", {"samples": 2, "std": 0.3, "eps": 1e-3}, smooth),
     *(
         Variant("integratedgradcam", {"rule": rule, "samples": 4}, integrated)
         for rule in ("left", "right", "trapezoid", "midpoint")

@@ -55,6 +55,11 @@ AGREEMENTS = [
     Agreement(
         "scorecam", {"align_corners": True}, "pytorch-grad-cam", grad_cam("ScoreCAM"), "raw", ("deep", "vgg", "resnet")
     ),
+    Agreement("scorecam", {"normalize": "before"}, "torchcam", torchcam("ScoreCAM"), "relu", ("deep", "vgg", "resnet")),
+    Agreement(
+        "iscam", {"normalize": "before", "samples": 4}, "torchcam", torchcam("ISCAM", num_samples=4), "relu",
+        ("deep", "vgg"),
+    ),
     Agreement("eigencam", {"centered": True}, "pytorch-grad-cam", grad_cam("EigenCAM"), "sign"),
     Agreement("eigengradcam", {}, "pytorch-grad-cam", grad_cam("EigenGradCAM"), "sign"),
     Agreement(

@@ -82,10 +82,11 @@ def mean(shares: list[float], values: Tensor) -> Tensor:
 
 def noisy(question: Question) -> Iterator[Sample]:
     """(share, noisy images) of each sample."""
-    x, samples = question.images, question.options["samples"]
+    x, samples, std = question.images, question.options["samples"], question.options["std"]
     generator = torch.Generator().manual_seed(question.options["seed"])
-    low, high = x.flatten(1).aminmax(dim=1)
-    std = (question.options["spread"] * (high - low)).view(-1, *[1] * (x.dim() - 1))
+    if std is None:
+        low, high = x.flatten(1).aminmax(dim=1)
+        std = (question.options["spread"] * (high - low)).view(-1, *[1] * (x.dim() - 1))
     for _ in range(samples):
         yield 1 / samples, x + std * torch.randn(x.shape, generator=generator).to(x)
 

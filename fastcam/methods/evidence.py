@@ -70,13 +70,13 @@ class InputScores:
     """`s` (B, T, K): mean scores of the image under K activation masks; `constant` (B, K) marks empty masks.
 
     Attributes:
-        normalize: options -> "after" (masks scaled to [0, 1] at full size) or "never".
+        normalize: options -> "after" (masks scaled to [0, 1] at full size), "before" (at the layer's) or "never".
         probability: options -> whether a class score is its softmax probability.
         draw: (options, (C, H, W), generator) -> (N, ...) what distinguishes the N samples of a mask, or None.
         sample: (mask (1, H, W), image (C, H, W), draws (n, ...), options) -> (n, C, H, W), with `draw`.
     """
 
-    normalize: Callable[[Options], str] = lambda options: "after"
+    normalize: Callable[[Options], str] = lambda options: options.get("normalize", "after")
     probability: Callable[[Options], bool] = lambda options: options.get("variant") == "official"
     draw: Callable[[Options, tuple[int, int, int], torch.Generator], Tensor] | None = None
     sample: Callable[[Tensor, Tensor, Tensor, Options], Tensor] | None = None

@@ -64,19 +64,24 @@ def gradcampp(a: Tensor, g: Tensor, *, variant: str = "paper", eps: float = 0.0)
     variant=("paper", "corrected"),
     samples=8,
     spread=0.15,
+    std=None,
     seed=0,
+    eps=0.0,
 )
-def smoothgradcampp(a: Tensor, g: Tensor, *, mode: str = "derivatives", variant: str = "paper") -> Tensor:
+def smoothgradcampp(
+    a: Tensor, g: Tensor, *, mode: str = "derivatives", variant: str = "paper", eps: float = 0.0
+) -> Tensor:
     """w_k = sum_ij alpha relu(D1), alpha = D1 / (2 D2 + D3 sum_ab A_k), D_p = mean_n g_n^p
 
     g: (3, B, T, C, h, w), the mean first, second and third powers of the gradients of the noisy images. The
     paper writes D1 in the numerator where Grad-CAM++ has the second derivative: "corrected" takes D2. Mode
-    "maps" averages finished Grad-CAM++ maps of the noisy images instead.
+    "maps" averages finished Grad-CAM++ maps of the noisy images instead. The noise has a standard deviation of `std`, or
+    where that is None of `spread` times the range of the image's values.
     """
     if mode == "maps":
-        return gradcampp(a, g)
+        return gradcampp(a, g, eps=eps)
     d1, d2, d3 = g
-    alpha = ratio(d1 if variant == "paper" else d2, 2 * d2 + a.sum(HW, keepdim=True) * d3)
+    alpha = ratio(d1 if variant == "paper" else d2, 2 * d2 + a.sum(HW, keepdim=True) * d3 + eps)
     return cells(a) * (alpha * d1.relu()).mean(HW, keepdim=True)
 
 

@@ -48,7 +48,7 @@ def scaled(mask: Tensor, image: Tensor, scales: Tensor, options: Options) -> Ten
 
 def never_if_official(options: Options) -> str:
     """SS-CAM's repository adds its noise to the resized activations as they are."""
-    return "never" if options["variant"] == "official" and options["type"] == "activation" else "after"
+    return "never" if options["variant"] == "official" and options["type"] == "activation" else options["normalize"]
 
 
 @method(
@@ -57,6 +57,7 @@ def never_if_official(options: Options) -> str:
     paper="Wang 2020, arXiv:1910.01279, alg. 1",
     clip=after_if_official,
     variant=("paper", "official"),
+    normalize=("after", "before"),
     align_corners=(False, True),
     budget=None,
 )
@@ -68,6 +69,7 @@ def never_if_official(options: Options) -> str:
     formula="w_k = softmax_k(s), s_k = mean_n of the class score of x * (H_k + e_n), e_n ~ N(0, std)",
     type=("activation", "input"),
     variant=("paper", "official"),
+    normalize=("after", "before"),
     samples=35,
     std=2.0,
     seed=0,
@@ -79,6 +81,7 @@ def never_if_official(options: Options) -> str:
     paper="Naidu 2020, arXiv:2010.03023",
     formula="w_k = softmax_k(s), s_k = mean_i of the class score of c_i x * H_k, c_i = i (i + 1) / 2N",
     schedule=("cumulative", "linear"),
+    normalize=("after", "before"),
     samples=10,
     budget=None,
 )
@@ -87,8 +90,9 @@ def scorecam(a: Tensor, s: Tensor, constant: Tensor, *, variant: str = "paper") 
 
     The paper's baseline score cancels in the softmax. "official" is the authors' code: s_k is a probability and
     the weight itself, and constant channels are left out. align_corners=True resizes the activations with the centers
-    of their corner cells at those of the corner pixels, as pytorch-grad-cam does. SS-CAM takes the mean of s_k over
-    noisy samples, IS-CAM over scaled ones.
+    of their corner cells at those of the corner pixels, as pytorch-grad-cam does; normalize="before" scales A_k before it
+    is resized, as torchcam does, so that a mask whose peak falls between pixels stays below 1. SS-CAM takes the mean of
+    s_k over noisy samples, IS-CAM over scaled ones.
 
     budget=n, which is ours, scores n distinct masks (and one for all constant channels) and estimates the others from
     these, see `fastcam.budget`; one that covers all changes nothing.

@@ -110,6 +110,8 @@ def mask_spaces(
     for first in range(start, stop, step):
         last = min(first + step, stop)
         a = activations[:, first:last].to(dtype)
+        if normalize == "before":
+            a = min_max(a, is_flat(a))[0]
         masks = trilinear(a, shape, size, align_corners)
         if normalize == "after":
             axes = (2, 3, 4)  # torch's aminmax of axes takes seven times as long as the two
