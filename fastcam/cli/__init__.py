@@ -1,4 +1,4 @@
-"""The command line: `fastcam demo | explain | methods | layers | env`."""
+"""The command line: `fastcam demo | explain | evaluate | accelerate | methods | metrics | layers | env`."""
 
 from __future__ import annotations
 

@@ -258,6 +258,23 @@ def layers(
     tables.layers(models.load(model, random, device, crop=crop), as_json)
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def accelerate(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="Python file, or module.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="For the script.", show_default=False)
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module, as for python -m.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="The peers' own values where fastcam's differ and theirs do no harm.")
+    ] = False,
+) -> None:
+    """Run a program written for pytorch-grad-cam or torchcam, unchanged, on fastcam."""
+    from fastcam.cli import accelerate
+
+    raise typer.Exit(accelerate.run(script, arguments or [], module, strict))
+
+
 @app.command()
 def env(as_json: AsJson = False) -> None:
     """Show versions, hardware, and which op runs on which backend."""
