@@ -4,4 +4,82 @@ from __future__ import annotations
 
 from fastcam.compat.differences.difference import Difference
 
-GRADCAM_TOOLS: tuple[Difference, ...] = ()
+PEER = "pytorch-grad-cam"
+
+GRADCAM_TOOLS: tuple[Difference, ...] = (
+    Difference(
+        PEER,
+        "show_cam_on_image",
+        "a mask outside [0, 1] or with NaN wraps around to other colors; 0 / 0 where picture and heat map are black",
+        "a ValueError; black",
+        "255 m is cut to a byte unseen: 1.01 becomes the color of 0.006",
+        "utils/image.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "show_factorization_on_image",
+        "colors off by up to 1 of 255; writes zeros into the caller's explanations; without colors= an AttributeError "
+        "from matplotlib 3.9 on; labels set matplotlib's legend.fontsize for good",
+        "colors rounded; nothing of the caller's is changed; no colors= is gist_rainbow, without matplotlib",
+        "OpenCV's vectorized HSV to RGB cuts where its plain loop rounds, so that the peer's bytes depend on the width "
+        "of the picture and the processor",
+        "utils/image.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "scale_cam_image of volumes",
+        "cubic splines, which leave [0, 1]: -0.09 to 1.08",
+        "trilinear, within [0, 1]",
+        "an overshoot shows evidence where there is none",
+        "utils/image.py; scipy.ndimage.zoom",
+        "strict_compat=True (needs SciPy)",
+    ),
+    Difference(
+        PEER,
+        "get_2d_projection",
+        "the sign that LAPACK gives, another one on other machines",
+        "the sign that agrees with the sum of the channels",
+        "a singular vector is free in its sign, a map is not",
+        "issues #315, #364",
+        "strict_compat=True",
+    ),
+    Difference(
+        PEER,
+        "SemanticSegmentationTarget",
+        "sums half precision in half precision: infinite above 65504",
+        "sums in float32",
+        "200 x 200 pixels of score 5 are 200000",
+        "utils/model_targets.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "FasterRCNNBoxScoreTarget",
+        "more boxes than labels are dropped unseen; a box without area hides the detection; no gradient where nothing "
+        "is detected, an error later",
+        "a ValueError; overlap 0 with boxes without area; a score of 0 with a gradient of 0",
+        "IoU = 0 / 0 is NaN, and the largest of all",
+        "utils/model_targets.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "FinerWeightedTarget",
+        "NaN or 0 / 0 in half precision, the number 0.0 without classes to compare with",
+        "computed in float32; a ValueError",
+        "1e-9 and most probabilities are zero in float16",
+        "utils/model_targets.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "vit_reshape_transform, swinT_reshape_transform",
+        "torch's error about shapes; maps with channels last, which torchvision's and timm's Swin give, fail",
+        "a ValueError that names the grid; maps with channels last are taken as they are",
+        "14 x 14 and 7 x 7 are defaults for 224 pixels only",
+        "utils/reshape_transforms.py",
+        "none",
+    ),
+)
