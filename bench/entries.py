@@ -12,7 +12,9 @@ import fastcam
 from fastcam import CAM
 from fastcam.image import Preprocess
 from fastcam.methods.evidence_derivatives import Attention
+from fastcam.methods.evidence_inputs import GuidedGradients
 from fastcam.methods.evidence_learned import Learned
+from fastcam.methods.evidence_perturbed import OptimizedScores
 from fastcam.methods.registry import METHODS
 
 FEWER: dict[str, dict[str, Any]] = {  # samples of the methods that take many; a row names them
@@ -24,6 +26,7 @@ FEWER: dict[str, dict[str, Any]] = {  # samples of the methods that take many; a
 }
 LEARNED = {name for name, m in METHODS.items() if isinstance(m.evidence, Learned)}  # need a network of their own
 ATTENTION = {name for name, m in METHODS.items() if isinstance(m.evidence, Attention)}  # need a transformer
+TO_THE_IMAGE = (GuidedGradients, OptimizedScores)  # at a layer, with backwards to the image
 PARENT = "gradcam"  # of the meta-methods
 COMPARED = 64  # pictures on which they are compared with it
 
@@ -60,8 +63,9 @@ class Entry:
 
     @property
     def through_the_image(self) -> bool:
-        """Whether its backwards go through the whole network."""
-        return self.method in METHODS and METHODS[self.method].evidence.at == "input"
+        """Whether its backwards go through the whole network, or nearly."""
+        evidence = METHODS[self.method].evidence if self.method in METHODS else None
+        return evidence is not None and (evidence.at != "layer" or isinstance(evidence, TO_THE_IMAGE))
 
     def on(self, model: nn.Module, preprocess: Preprocess, **settings: Any) -> CAM:
         """The method on a network whose pictures are prepared so."""

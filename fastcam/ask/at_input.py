@@ -146,22 +146,22 @@ def bias_gradients(question: Question, forwards: list[Forward], target: Target) 
     watch, graph, images = forward.watch, question.differentiable, question.images
     assert isinstance(watch, rules.Biases)
     size = tuple(int(n) for n in images.shape[2:])
-    sums: dict[int, Tensor] = {}
+    sums: dict[int, dict[tuple[int, ...], Tensor]] = {}  # of each backward, layers of one size together
 
     def visit(t: int, g: Tensor, bias: Tensor, last: bool) -> None:
         layout = layout_of(g, size, last)
         if layout is None or len(g) != len(images):
             return
         values = widen(layout.maps(g)) * widen(bias if graph else bias.detach())[:, None, None]
-        own = rescaled(values, question.options["scale"]).sum(1, keepdim=True)
-        own = resized(own, layout.shape, size)[:, 0]
-        sums[t] = sums[t] + own if t in sums else own
+        own, known = rescaled(values, question.options["scale"]), sums.setdefault(t, {})
+        known[layout.shape] = known[layout.shape] + own if layout.shape in known else own
 
     watch.start(visit)
     (g,) = gradients_together([forward], target.score, create_graph=graph)
     x, g = images_of(question, forward), widen(g)
     zero = x.new_zeros(len(images), *cells_of(size))
-    b = torch.stack([sums.get(t, zero) for t in range(g.shape[1])], 1)
+    rows = [[resized(m[:, None], at, size)[:, 0] for at, m in sums.get(t, {}).items()] for t in range(g.shape[1])]
+    b = torch.stack([sum(maps, zero) for maps in rows], 1)
     return [Answer(question.weigh(x, g, b), forward, target, x * g)]
 
 

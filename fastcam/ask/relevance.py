@@ -112,6 +112,7 @@ def walked(question: Question, forward: Forward, target: Target, rules: Rules, s
     if not scores.requires_grad:
         raise forward.no_gradient()
     for one in sums:
+        tally.count(backwards=len(output))
         (g,) = torch.autograd.grad(one, logits, retain_graph=True)
         r = seed(logits.detach(), g)
         found = iter(torch.autograd.grad(logits, wanted, r, retain_graph=True, allow_unused=True))

@@ -173,14 +173,23 @@ def fullgrad(x: Tensor, g: Tensor, b: Tensor, *, scale: str = "layer") -> Tensor
     scale="layer" takes one minimum and one maximum for all channels of a layer, as the authors' code does; "channel"
     one for each, as pytorch-grad-cam does. The authors resize with corners aligned; here it is as everywhere.
     """
-    return rescaled(x * g, scale).sum(-3) + b
+    return rescaled(x * g, scale) + b
 
 
 def rescaled(values: Tensor, scale: str) -> Tensor:
-    """Magnitudes (..., C, h, w) to [0, 1], over each "layer" or each "channel"; what is constant is zero."""
+    """The sum over channels of magnitudes (..., C, h, w), scaled to [0, 1] over each "layer" or each "channel".
+
+    What is constant is zero.
+
+    Returns:
+        (..., h, w)
+    """
     over, size = (CHW if scale == "layer" else HW), values.abs()
     low, high = size.amin(over, keepdim=True), size.amax(over, keepdim=True)
-    return torch.where(high == low, 0.0, (size - low) / torch.where(high == low, 1.0, high - low))
+    share = torch.where(high == low, 0.0, 1 / torch.where(high == low, 1.0, high - low))
+    if scale == "layer":
+        return (size - low).sum(-3) * share.squeeze(-3)
+    return ((size - low) * share).sum(-3)
 
 
 def check_search(options: Options) -> None:

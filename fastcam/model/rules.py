@@ -52,30 +52,25 @@ class _Relu(torch.autograd.Function):
     """min(relu(x), top); backward R -> relu(R), with `guided` only where the forward let x through."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, top: float, guided: bool) -> Tensor:
-        y = x.clamp(0, top)
-        ctx.top, ctx.guided = top, guided
-        ctx.save_for_backward(y)
+    def forward(ctx: Any, x: Tensor, top: float, guided: bool, in_place: bool) -> Tensor:
+        plain = top == float("inf")
+        if in_place:
+            ctx.mark_dirty(x)
+            y = x.relu_() if plain else x.clamp_(0, top)
+        else:
+            y = x.relu() if plain else x.clamp(0, top)
+        ctx.top = top
+        if guided:
+            ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (y,) = ctx.saved_tensors
         back = grads[0].relu()
-        return back * ((y > 0) & (y < ctx.top)) if ctx.guided else back, None, None
-
-
-class _Gate(torch.autograd.Function):
-    """Hands y on; its gradient is cut where y is not between 0 and `bound`."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, bound: Tensor) -> Tensor:
-        ctx.save_for_backward((y <= bound.clamp(min=0)) & (y >= bound.clamp(max=0)))
-        return y.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0] * ctx.saved_tensors[0], None
+        if ctx.saved_tensors:
+            # The derivative of hardtanh, in one pass: zero where y is not between 0 and top.
+            back = torch.ops.aten.hardtanh_backward(back, ctx.saved_tensors[0], 0.0, ctx.top)
+        return back, None, None, None
 
 
 class Nonlinearities(TorchFunctionMode):
@@ -91,26 +86,19 @@ class Nonlinearities(TorchFunctionMode):
         x = argument(args, kwargs, 0, "input")
         # The flag of an in-place form may stand last: relu(x, True).
         in_place = name.endswith("_") or bool(kwargs.get("inplace")) or any(value is True for value in args[1:])
+        return self.changed(plain, top, x, in_place, lambda: func(*args, **kwargs))
 
-        def call(given: Tensor) -> Tensor:
-            if args:
-                return func(given, *args[1:], **kwargs)
-            return func(**{**kwargs, "input": given})
-
-        # In place, a copy is worked on: autograd keeps what a nonlinearity gives, so x is written only at the end.
-        y = self.changed(plain, top, x.clone() if in_place else x, call)
-        return x.copy_(y) if in_place else y
-
-    def changed(self, name: str, top: float | None, x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
-        """The result in place of call(x)'s, which it is unless a subclass says otherwise.
+    def changed(self, name: str, top: float | None, x: Tensor, in_place: bool, call: Callable[[], Tensor]) -> Tensor:
+        """The result in place of the function's own, which it is unless a subclass says otherwise.
 
         Args:
             name: of the function.
             top: of a ReLU, see `relu_top`.
             x: what it is given.
-            call: the function itself.
+            in_place: whether x must hold the result afterwards.
+            call: the function itself on x.
         """
-        return call(x)
+        return call()
 
 
 class ReluRule(Nonlinearities):
@@ -122,13 +110,13 @@ class ReluRule(Nonlinearities):
         self.relus = 0
         self.others: set[str] = set()
 
-    def changed(self, name: str, top: float | None, x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+    def changed(self, name: str, top: float | None, x: Tensor, in_place: bool, call: Callable[[], Tensor]) -> Tensor:
         """A ReLU under the rule, anything else as it is."""
         if top is None:
             self.others.add(name)
-            return call(x)
+            return call()
         self.relus += 1
-        return _Relu.apply(x, top, self.guided)
+        return _Relu.apply(x, top, self.guided, in_place)
 
     def require_relus(self, method: str, model: nn.Module) -> None:
         """Raise a ValueError where the forward ran no ReLU, so that the rule changes nothing."""
@@ -148,9 +136,9 @@ class Outputs(Nonlinearities):
         super().__init__()
         self.kept: list[Tensor] = []
 
-    def changed(self, name: str, top: float | None, x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+    def changed(self, name: str, top: float | None, x: Tensor, in_place: bool, call: Callable[[], Tensor]) -> Tensor:
         """The result itself, after a copy was kept where something may write over it."""
-        y = call(x)
+        y = call()
         self.kept.append(y.detach().clone())
         return y
 
@@ -162,16 +150,22 @@ class Gates(Nonlinearities):
         super().__init__()
         self.bounds = iter(bounds)
 
-    def changed(self, name: str, top: float | None, x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
-        """The result behind a gate."""
-        y = call(x)
+    def changed(self, name: str, top: float | None, x: Tensor, in_place: bool, call: Callable[[], Tensor]) -> Tensor:
+        """The result, whose gradient is cut where it is not between 0 and the bound."""
+        y = call()
         bound = next(self.bounds, None)
         if bound is None or bound.shape != y.shape:
             raise ValueError(
                 "the network runs other nonlinearities on a masked image than on the image itself, so their outputs "
                 "cannot be compared; use defense=False"
             )
-        return _Gate.apply(y, bound)
+        if not y.requires_grad:
+            return y
+        seen = y.detach()
+        # What a ReLU gives is never below 0, so its bound is the upper end and there is no other.
+        gate = seen <= bound if top is not None else (seen <= bound.clamp(min=0)) & (seen >= bound.clamp(max=0))
+        y.register_hook(lambda g: g * gate)
+        return y
 
 
 class Biases(TorchFunctionMode):
