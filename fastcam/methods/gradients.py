@@ -75,8 +75,8 @@ def smoothgradcampp(
 
     g: (3, B, T, C, h, w), the mean first, second and third powers of the gradients of the noisy images. The
     paper writes D1 in the numerator where Grad-CAM++ has the second derivative: "corrected" takes D2. Mode
-    "maps" averages finished Grad-CAM++ maps of the noisy images instead. The noise has a standard deviation of `std`, or
-    where that is None of `spread` times the range of the image's values.
+    "maps" averages finished Grad-CAM++ maps of the noisy images instead. The standard deviation of the noise is `std`,
+    or where that is None `spread` times the range of the image's values.
     """
     if mode == "maps":
         return gradcampp(a, g, eps=eps)

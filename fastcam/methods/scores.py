@@ -90,9 +90,9 @@ def scorecam(a: Tensor, s: Tensor, constant: Tensor, *, variant: str = "paper") 
 
     The paper's baseline score cancels in the softmax. "official" is the authors' code: s_k is a probability and
     the weight itself, and constant channels are left out. align_corners=True resizes the activations with the centers
-    of their corner cells at those of the corner pixels, as pytorch-grad-cam does; normalize="before" scales A_k before it
-    is resized, as torchcam does, so that a mask whose peak falls between pixels stays below 1. SS-CAM takes the mean of
-    s_k over noisy samples, IS-CAM over scaled ones.
+    of their corner cells at those of the corner pixels, as pytorch-grad-cam does; normalize="before" scales A_k before
+    it is resized, as torchcam does, so that a mask whose peak falls between pixels stays below 1. SS-CAM takes the mean
+    of s_k over noisy samples, IS-CAM over scaled ones.
 
     budget=n, which is ours, scores n distinct masks (and one for all constant channels) and estimates the others from
     these, see `fastcam.budget`; one that covers all changes nothing.
