@@ -212,7 +212,7 @@ class CAM:
         target: TargetSpec,
         differentiable: bool = False,
     ) -> Question:
-        check_images(images, self.network.model, self.network.precision)
+        check_images(images, self.network.model, self.network.precision, alone=not (args or kwargs))
         check_rank(images, self.method.name, self.method.ranks)
         if differentiable and "scores" in self.method.needs:
             raise ValueError(f"{self.method.name} has no differentiable form; use a gradient method, cam or eigencam")

@@ -13,13 +13,14 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # of three, four and five axes
 AXES = {3: "signals (B, C, L)", 4: "(B, C, H, W)", 5: "volumes (B, C, D, H, W)"}
 
 
-def check_images(images: Any, model: nn.Module, precision: str) -> None:
+def check_images(images: Any, model: nn.Module, precision: str, alone: bool = True) -> None:
     """Say what is wrong with images before the model does.
 
     Args:
         images: what a caller gave.
         model: that is to see them.
         precision: in which it runs.
+        alone: whether it sees nothing else; what it joins images with may have the channels that they lack.
 
     Raises:
         ValueError: a shape, device, number of channels or value that the model cannot take.
@@ -41,7 +42,7 @@ def check_images(images: Any, model: nn.Module, precision: str) -> None:
             f"images are {images.dtype}, the model's weights {weight.dtype}; convert the images: "
             f"images.to({weight.dtype})"
         )
-    if isinstance(entry, CONVOLUTIONS) and entry.groups == 1 and entry.in_channels != images.shape[1]:
+    if alone and isinstance(entry, CONVOLUTIONS) and entry.groups == 1 and entry.in_channels != images.shape[1]:
         raise ValueError(
             f"images have {images.shape[1]} channels, the model's first convolution takes {entry.in_channels}; "
             "convert the pictures (gray or RGBA to RGB)"

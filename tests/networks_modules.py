@@ -145,3 +145,17 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self.last(x), x)
+
+
+class Joined(nn.Module):
+    """Two pictures and a number in, a map of scores out: (N, classes, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(6, 8)
+
+    def forward(self, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+        a = self.relu(self.conv(torch.cat([x, y], 1)))
+        return (scale * self.head(a.mean((2, 3)))).unflatten(1, (4, 2))
