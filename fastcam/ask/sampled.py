@@ -82,7 +82,7 @@ def mean(shares: list[float], values: Tensor) -> Tensor:
 
 def noisy(question: Question) -> Iterator[Sample]:
     """(share, noisy images) of each sample."""
-    x, samples, std = question.images, question.options["samples"], question.options["std"]
+    x, samples, std = question.images, question.options["samples"], question.options.get("std")
     generator = torch.Generator().manual_seed(question.options["seed"])
     if std is None:
         low, high = x.flatten(1).aminmax(dim=1)
