@@ -1,0 +1,1 @@
+"""Metrics of maps by pytorch-grad-cam's names: `cam_mult_image`, `perturbation_confidence`, `road`, `arcc`."""
