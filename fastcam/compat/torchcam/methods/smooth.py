@@ -87,9 +87,10 @@ class SmoothGradCAMpp(_GradCAM):
                     self._backprop(out, class_idx, **kwargs)
                 for p, sums in enumerate(powers, 1):
                     for total, (_, g) in zip(sums, self._evidence(), strict=True):
-                        total.add_(widen(g).pow(p) / self.num_samples)
+                        total.add_(widen(g).pow(p))
         finally:
             self._ihook_enabled = before
+        powers = [[total / self.num_samples for total in sums] for sums in powers]
         last = self._evidence()
         if not self._strict:
             self.hook_a = list(clean)

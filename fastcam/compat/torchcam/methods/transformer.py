@@ -188,6 +188,7 @@ class LeGrad(_CAM):
         class_idx: Classes | None = None,
         scores: Any = None,
         normalized: bool = True,
+        retain_graph: bool = False,
         *,
         targets: Targets | None = None,
         **kwargs: Any,
@@ -199,8 +200,8 @@ class LeGrad(_CAM):
         """
         if targets is not None:
             raise ValueError("LeGrad does not support targets; pass class_idx")
-        maps = []
-        for share, count in zip(self._get_weights(class_idx, scores, **kwargs), self._token_counts, strict=True):
+        maps, shares = [], self._get_weights(class_idx, scores, retain_graph, **kwargs)
+        for share, count in zip(shares, self._token_counts, strict=True):
             if count != share.shape[1] + self.prefix_tokens:
                 raise ValueError(
                     f"attention keys and target-block tokens must match: a block gives {count} tokens, and has "
