@@ -1,4 +1,4 @@
-"""`python -m bench [ops|methods|peers|engines|metrics|budget|survey|reproduce|report] [--quick] [--save NAME]`."""
+"""`python -m bench [SUITE|budget|survey|compat|reproduce|report] [--quick] [--save NAME]`, see `--help`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 SUITES = ("ops", "methods", "peers", "engines", "metrics")
-TABLES = ("peers", "engines", "metrics", "budget", "survey", "methods")
+TABLES = ("peers", "engines", "metrics", "budget", "survey", "methods", "compat")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description="Speed and memory beside floors and peers.")
     parser.add_argument(
-        "what", nargs="?", choices=(*SUITES, "budget", "survey", "reproduce", "report"), help="default: five suites"
+        "what",
+        nargs="?",
+        choices=(*SUITES, "budget", "survey", "compat", "reproduce", "report"),
+        help="default: five suites",
     )
     parser.add_argument("table", nargs="?", choices=TABLES, help="which one `report` makes (default peers)")
     parser.add_argument("--quick", action="store_true", help="short list, few rounds: minutes on two idle cores")
@@ -40,9 +43,16 @@ def arguments() -> argparse.Namespace:
         "--runtime", default="torch", help="of masked forwards, for reproduce, survey and for the quality of budget"
     )
     parser.add_argument("--score-limit", type=int, help="for reproduce: pictures for Score-CAM at most")
+    parser.add_argument("--suite", type=Path, help="for compat: a checkout of a peer, whose own tests run on fastcam")
+    parser.add_argument("--readme", type=Path, help="for compat: a peer's README.md, whose Python runs on fastcam")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="for --suite: where torchvision's weights cannot be had"
+    )
     given = parser.parse_args()
     if given.table and given.what != "report":
         parser.error(f"{given.what} {given.table}: a table is named for report only")
+    if (given.suite or given.readme) and given.what != "compat":
+        parser.error("--suite and --readme are for compat")
     if given.what == "reproduce" and given.data is None:
         parser.error("reproduce needs --data: a folder with annotations.json, or one folder a class")
     return given
@@ -51,7 +61,17 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     given = arguments()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # read once, when torch and the kernels are loaded
-    from bench import machine, report, report_budget, report_methods, report_metrics, report_survey, rows, suites
+    from bench import (
+        machine,
+        report,
+        report_budget,
+        report_compat,
+        report_methods,
+        report_metrics,
+        report_survey,
+        rows,
+        suites,
+    )
 
     if given.malloc == "kept":
         machine.keep_memory()
@@ -59,6 +79,7 @@ def main() -> int:
         table = given.table or "peers"
         own = {
             "budget": report_budget,
+            "compat": report_compat,
             "methods": report_methods,
             "metrics": report_metrics,
             "survey": report_survey,
@@ -67,6 +88,10 @@ def main() -> int:
         print(made(report.newest(suite=table)))
         return 0
     suites.header(given)
+    if given.suite or given.readme:
+        from bench import compat_front
+
+        return compat_front.run(given)
     if given.what == "survey" and given.data is not None:
         from bench import survey_quality
 

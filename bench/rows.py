@@ -17,7 +17,7 @@ class Row:
     """Who did what, how fast, on what.
 
     Attributes:
-        suite: "ops", "methods", "peers", "engines", "metrics" or "budget".
+        suite: "ops", "methods", "peers", "engines", "metrics", "budget", "survey" or "compat".
         id: of the target, T1 to T9, or "".
         what: the work.
         who: fastcam, a backend of an op, a peer, or "floor".

@@ -49,6 +49,10 @@ def run(name: str, given: argparse.Namespace) -> list[Row]:
         from bench import survey_time
 
         return survey_time.run(given)
+    if name == "compat":
+        from bench import compat
+
+        return compat.run(given)
     listed = {"peers": works, "engines": engines}.get(name)
     return beside_peers(listed(), given) if listed else micro(name, given)
 

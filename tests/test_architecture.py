@@ -48,7 +48,7 @@ PUBLIC = {
     "fastcam",
     "fastcam.allocator",  # what `fastcam env` says of it
     "fastcam.compat",
-    "fastcam.compat.patch",  # `fastcam accelerate` redirects a script's imports
+    "fastcam.compat.processes",  # `fastcam accelerate` redirects a script's imports
     "fastcam.datasets",
     "fastcam.distributed",
     "fastcam.distributed.local",
@@ -59,7 +59,10 @@ PUBLIC = {
     "fastcam.methods.registry",
     "fastcam.metrics",
     "fastcam.metrics.registry",
+    "fastcam.meta.windows",  # SESS of a base method that fastcam does not have
+    "fastcam.model.capture",  # evaluation(): the mode of a model that a drop-in runs itself
     "fastcam.model.layers",
+    "fastcam.model.outputs",  # what to score in a model's output, and what a layer gave
     "fastcam.ops",
     "fastcam.ops.native",  # build_info() for `fastcam env`
     "fastcam.runtimes",

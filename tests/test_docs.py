@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import fastcam
-from bench import report_methods
+from bench import report, report_compat, report_methods
+from fastcam.compat.differences import DIFFERENCES
 from fastcam.meta import METAS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,3 +38,20 @@ def test_links_lead_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_differences_from_the_peers_are_the_table_in_the_code():
+    """`python -m bench report compat` writes what stands between the marks."""
+    shown = (ROOT / "docs" / "compat.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- table: .* -->\n(.*)\n<!-- end of table -->", shown, re.DOTALL)
+    assert table is not None
+    assert table[1] == report_compat.markdown(report.newest(suite="compat"))
+    assert all(row.what in table[1] for row in DIFFERENCES)
+
+
+def test_a_difference_says_everything():
+    assert len({(row.peer, row.what, row.theirs) for row in DIFFERENCES}) == len(DIFFERENCES)
+    for row in DIFFERENCES:
+        assert row.peer in {"pytorch-grad-cam", "torchcam", "captum", "Quantus"}
+        assert all(isinstance(value, str) and value for value in vars(row).values()), row
+        assert not any("\n" in value for value in vars(row).values()), row

@@ -29,12 +29,11 @@ def run(script: str, arguments: Sequence[str], module: bool, strict: bool) -> in
     """
     if not module and not Path(script).exists():
         raise ValueError(f"no script {script!r}; give a Python file, or `-m` and the name of a module")
-    from fastcam.compat import patch
+    from fastcam.compat.processes import environment
 
     command = [sys.executable, *(["-m"] if module else []), script, *arguments]
-    environment = patch.environment(strict)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     if os.name == "posix":
-        os.execve(command[0], command, environment)
-    return subprocess.run(command, env=environment, check=False).returncode
+        os.execve(command[0], command, environment(strict))
+    return subprocess.run(command, env=environment(strict), check=False).returncode

@@ -9,14 +9,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from fastcam.compat import names
 
-from fastcam.compat import STRICT, names
-
-__all__ = ["environment", "install", "uninstall"]
-
-STARTUP = Path(__file__).parent / "startup"
+__all__ = ["install", "uninstall"]
 
 
 def install() -> None:
@@ -34,20 +29,6 @@ def uninstall() -> None:
     Modules and classes that were imported in between stay what they are.
     """
     names.give_back()
-
-
-def environment(strict: bool = False) -> dict[str, str]:
-    """The environment variables under which any Python process, and those it starts, has its imports redirected.
-
-    Args:
-        strict: as `fastcam.compat.strict_compat(True)` in each of them.
-
-    Returns:
-        `os.environ` with a folder before PYTHONPATH whose `sitecustomize` runs when Python starts.
-    """
-    before = os.environ.get("PYTHONPATH")
-    path = str(STARTUP) if not before else os.pathsep.join((str(STARTUP), before))
-    return {**os.environ, "PYTHONPATH": path, STRICT: "1" if strict else os.environ.get(STRICT, "0")}
 
 
 install()

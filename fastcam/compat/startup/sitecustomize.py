@@ -1,4 +1,4 @@
-"""Python imports this when it starts, where `fastcam.compat.patch.environment` put its folder on the path."""
+"""Python imports this when it starts, where `fastcam.compat.processes.environment` put its folder on the path."""
 
 from __future__ import annotations
 
