@@ -153,7 +153,7 @@ def bias_gradients(question: Question, forwards: list[Forward], target: Target) 
         if layout is None or len(g) != len(images):
             return
         values = widen(layout.maps(g)) * widen(bias if graph else bias.detach())[:, None, None]
-        own, known = rescaled(values, question.options["scale"]), sums.setdefault(t, {})
+        own, known = rescaled(values, question.options["scale"], question.options["eps"]), sums.setdefault(t, {})
         known[layout.shape] = known[layout.shape] + own if layout.shape in known else own
 
     watch.start(visit)

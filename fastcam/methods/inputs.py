@@ -165,18 +165,20 @@ def deeplift(dx: Tensor, m: Tensor) -> Tensor:
     clip="never",
     gives_map=True,
     scale=("layer", "channel"),
+    eps=0.0,
 )
-def fullgrad(x: Tensor, g: Tensor, b: Tensor, *, scale: str = "layer") -> Tensor:
+def fullgrad(x: Tensor, g: Tensor, b: Tensor, *, scale: str = "layer", eps: float = 0.0) -> Tensor:
     """L = sum_c psi(x g) + sum_l sum_c psi(b_l g_l), psi: magnitude, scaled to [0, 1], resized to the image
 
     b_l are the biases of convolutions and of linear layers over cells, and of batch norms with their means folded in.
     scale="layer" takes one minimum and one maximum for all channels of a layer, as the authors' code does; "channel"
-    one for each, as pytorch-grad-cam does. The authors resize with corners aligned; here it is as everywhere.
+    one for each, as pytorch-grad-cam does, which adds eps=1e-7 to what it divides by. The authors resize with corners
+    aligned; here it is as everywhere.
     """
-    return rescaled(x * g, scale) + b
+    return rescaled(x * g, scale, eps) + b
 
 
-def rescaled(values: Tensor, scale: str) -> Tensor:
+def rescaled(values: Tensor, scale: str, eps: float = 0.0) -> Tensor:
     """The sum over channels of magnitudes (..., C, h, w), scaled to [0, 1] over each "layer" or each "channel".
 
     What is constant is zero.
@@ -186,7 +188,7 @@ def rescaled(values: Tensor, scale: str) -> Tensor:
     """
     over, size = (CHW if scale == "layer" else HW), values.abs()
     low, high = size.amin(over, keepdim=True), size.amax(over, keepdim=True)
-    share = torch.where(high == low, 0.0, 1 / torch.where(high == low, 1.0, high - low))
+    share = torch.where(high == low, 0.0, 1 / torch.where(high == low, 1.0, high - low + eps))
     if scale == "layer":
         return (size - low).sum(-3) * share.squeeze(-3)
     return ((size - low) * share).sum(-3)
