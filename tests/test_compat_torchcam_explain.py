@@ -103,6 +103,8 @@ def test_a_map_of_several_layers_names_all_of_them(tmp_path):
         "artifacts"
     ]
     assert artifact["target_layers"] == ["features.0", "features"]
+    with pytest.raises(TypeError, match="extractor class"):
+        both("vgg", "RefineCAM", target_layer=["features.0", "features"])
 
 
 def test_the_layer_is_found_for_pictures_of_this_size():

@@ -191,6 +191,8 @@ def test_whatever_the_callers_mode(name, mode):
         metric = getattr(ours, name)(extractor)
         metric.update(images(3, 0).clone())
         assert metric.summary() == pytest.approx(expected, rel=CLOSE)
+        with pytest.raises(RuntimeError):
+            getattr(theirs, name)(extractor).update(images(3, 0).clone())
 
 
 @pytest.mark.parametrize("name", METRICS)
