@@ -195,6 +195,14 @@ def test_demo():
         assert word in found.stdout
 
 
+def test_demo_names_the_methods_that_its_network_does_not_suit():
+    found = run("demo", "--methods", "legrad,gradcam", "--out", "d")
+    assert "left out: legrad: this network has no attention" in " ".join(found.stdout.split())
+    assert "3 pictures by 1 methods" in " ".join(found.stdout.split())
+    found = run("demo", "--methods", "legrad", "--out", "d", code=2)
+    assert "no attention" in " ".join(found.stderr.split())
+
+
 def test_process(tmp_path):
     """As a process of its own: exit codes, standard output, a narrow terminal that knows only ASCII."""
     command = [sys.executable, "-m", "fastcam"]

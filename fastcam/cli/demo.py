@@ -36,8 +36,11 @@ def run(out: Path, methods: Sequence[str], device: str | None) -> None:
 
     Args:
         out: folder of the picture.
-        methods: names; one column of the picture each.
+        methods: names; one column of the picture each. One that this network does not suit is left out and named.
         device: such as "cpu"; None takes a GPU where there is one.
+
+    Raises:
+        ValueError: none of the methods suits it.
     """
     loaded = load(None, None, device)
     views, inputs = [], []
@@ -55,20 +58,27 @@ def run(out: Path, methods: Sequence[str], device: str | None) -> None:
     logits, bare = _timed(forward)
     names = classes.fit(None, logits.shape[1])
     best = [classes.describe(row, names, row.topk(3).indices) for row in logits.cpu()]
-    maps, seconds = {}, {}
+    maps, seconds, refused = {}, {}, {}
     with progress() as bar:
         task = bar.add_task("", total=len(methods))
         for method in methods:
             bar.update(task, description=method)
             cam = CAM(loaded.model, method)
-            maps[method], seconds[method] = _timed(lambda cam=cam: cam(images))
+            try:
+                maps[method], seconds[method] = _timed(lambda cam=cam: cam(images))
+            except ValueError as error:
+                refused[method] = error
             bar.advance(task)
+    if not maps:
+        raise next(iter(refused.values()))
     cells, titles = [], []
     for row, view in enumerate(views):
         cells += [view, *(image.overlay(view, found[row].cpu()) for found in maps.values())]
         titles += [title(best[row][0]), *maps]
     path = image.save(image.panel(cells, titles, 1 + len(maps)), out / "demo.png")
     _report(best, seconds, bare)
+    for method, error in refused.items():
+        console().print(Text(f"left out: {method}: {error}"))
     console().print(Text(f"{len(PICTURES)} pictures by {len(maps)} methods: {path}"), soft_wrap=True)
 
 
