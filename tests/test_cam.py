@@ -56,6 +56,16 @@ def test_outputs_of_any_shape(method, dress, output):
     assert torch.equal(found.logits, expected.logits)
 
 
+@pytest.mark.parametrize("method", ["gradcam", "smoothgradcampp", "gradient"])
+def test_a_selector_may_compute(method):
+    """What a function makes of the output is part of the graph."""
+    net, more = network(), lambda logits: torch.cat([logits, logits.square()], 1)
+    classes = net(images()).shape[1]
+    found = CAM(net, method, output=more).explain(images(), target=classes + 1)
+    expected = CAM(net, method).explain(images(), target=lambda logits: logits[:, 1].square())
+    torch.testing.assert_close(found.maps, expected.maps, rtol=1e-4, atol=1e-5)
+
+
 class TwoInputs(nn.Module):
     """Image features scaled by a second input."""
 

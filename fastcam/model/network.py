@@ -154,7 +154,8 @@ class Network:
         with self.running(images.device, autograd=record), torch.set_grad_enabled(record):
             # A copy runs: a network may begin with an in-place operation, which no leaf allows.
             output = run(x.requires_grad_().clone() if record else x)
-        logits = self.select(output)
+        with torch.set_grad_enabled(record):
+            logits = self.select(output)
         self.require_finite(logits)
         return Captured(layers.INPUT, x, Layout.of("maps", tuple(images.shape[2:]))), output, logits, None
 
@@ -213,7 +214,8 @@ class Network:
             stack.enter_context(self.running(device, autograd=grad or differentiable))
             seen = [(n, modules[n]) for n in names]
             captured, output = capture(run, seen, size, grad=grad, differentiable=differentiable, reshape=self.reshape)
-        logits = self.select(output)
+        with torch.set_grad_enabled(grad or differentiable):  # a selector may compute
+            logits = self.select(output)
         self.require_finite(logits)
         shots: list[Shot] = []
         for one in captured:
