@@ -111,7 +111,7 @@ def test_legrad(call, options):
     for lib in (ours, theirs):
         net, x = transformer(), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
         before = net(x)
-        with lib.LeGrad(net, list(net.encoder.layers), **options) as extractor:
+        with lib.LeGrad(net, list(net.get_submodule("encoder.layers").children()), **options) as extractor:
             scores = net(x)
             torch.testing.assert_close(scores, before, rtol=1e-5, atol=1e-5)
             found.append(extractor(scores=scores, **call))

@@ -122,10 +122,10 @@ TORCHCAM_MAPS: tuple[Difference, ...] = (
     ),
     _row(
         "locate_candidate_layer",
-        "AttributeError where a module returns no tensor; a float32 input for any model",
-        "such modules are passed over; zeros in the dtype of the model",
-        "attention and recurrent layers return tuples",
-        "torchcam issue #195",
+        "looks with a float32 input, whatever the model",
+        "with one in the model's dtype",
+        "a model in half precision raises for another",
+        "torch's rules of types",
     ),
     _row(
         "class_idx=[...] with a class that the model does not have",

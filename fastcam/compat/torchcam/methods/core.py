@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -68,7 +69,9 @@ class _CAM:
         self.target_names = self._names_of(model, target_layer, input_shape)
         missing = [name for name in self.target_names if name not in self.submodule_dict]
         if missing:
-            raise ValueError(f"the model has no layer {missing}; `model.named_modules()` lists those it has")
+            close = [name for one in missing for name in difflib.get_close_matches(one, self.submodule_dict)]
+            hint = f"did you mean {close}?" if close else "`model.named_modules()` lists those it has"
+            raise ValueError(f"unknown `target_layer` names, the model has no {missing}; {hint}")
         self.model = model
         self._reshape_transform = reshape_transform
         self._strict = strict_by_default() if strict_compat is None else strict_compat
@@ -84,7 +87,7 @@ class _CAM:
         if target_layer is None:
             found = locate_candidate_layer(model, input_shape)
             if found is None:
-                raise ValueError("no layer of the model gives a map of more than one cell; pass `target_layer`")
+                raise ValueError("no layer gives a map of several cells: specify `target_layer`, or mend `input_shape`")
             logger.warning(f"`target_layer` was not given and is taken to be '{found}'")
             return [found]
         layers = target_layer if isinstance(target_layer, list) else [target_layer]
@@ -286,4 +289,4 @@ class _CAM:
 
     @staticmethod
     def _fuse_cams(cams: list[Tensor], target_shape: tuple[int, ...]) -> Tensor:
-        return torch.stack([resized(cam, target_shape) for cam in cams]).amax(0)
+        return torch.stack([resized(cam, target_shape) for cam in cams]).max(0).values

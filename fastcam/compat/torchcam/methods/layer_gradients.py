@@ -44,7 +44,7 @@ class _GradCAM(_CAM):
         input_shape: tuple[int, ...] = (3, 224, 224),
         **kwargs: Any,
     ) -> None:
-        self._cutting = False
+        self._cutting = self._recorded = False
         self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
         super().__init__(model, target_layer, input_shape, **kwargs)
         for idx, name in enumerate(self.target_names):
@@ -55,12 +55,12 @@ class _GradCAM(_CAM):
         """Forget what the layers gave, and the inputs."""
         super().reset_hooks()
         self._hook_outputs: list[Tensor | None] = [None] * len(self.target_names)
-        self._call = None
+        self._call, self._recorded = None, False
 
     def _note_call(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Keep the inputs, no copies, for a forward that may have to be run again."""
         if self._hooks_enabled and not self._cutting:
-            self._call = (args, kwargs)
+            self._call, self._recorded = (args, kwargs), False
 
     def _hook_g(self, _: nn.Module, _input: Any, output: Any, idx: int = 0) -> Tensor | None:
         """Keep the node of the graph to differentiate at; the network goes on with a copy."""
@@ -76,11 +76,13 @@ class _GradCAM(_CAM):
         if torch.is_grad_enabled() and not output.requires_grad and not output.is_inference():
             node = output.detach().requires_grad_()  # all before it is frozen: the graph begins here
         self._hook_outputs[idx] = node
+        self._recorded = self._recorded or (node.requires_grad and not self._cutting)
         return None if self._strict and node is output else node.clone()
 
     def _with_graph(self, scores: Any) -> Any:
         """Scores that can be differentiated: these, or where their forward recorded nothing those of another one."""
-        if self._call is None or any(node is None or node.requires_grad for node in self._hook_outputs):
+        graph = self._recorded or (isinstance(scores, Tensor) and scores.requires_grad)
+        if graph or self._call is None or any(node is None for node in self._hook_outputs):
             return scores
         args, kwargs = self._call
         before, self._hooks_enabled, self._cutting = self._hooks_enabled, True, True
