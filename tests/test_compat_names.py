@@ -94,6 +94,22 @@ def test_patch_redirects_and_gives_back():
     """)
 
 
+def test_what_was_imported_by_our_name_has_the_peers_too():
+    run("""
+        import sys
+        import fastcam.compat.torchcam.utils as before
+        assert "torchcam.utils" not in sys.modules
+        import fastcam.compat.patch
+        assert sys.modules["torchcam.utils"] is before
+        assert "torchcam.metrics" not in sys.modules
+        import fastcam.compat.torchcam.metrics as after
+        assert sys.modules["torchcam.metrics"] is after
+        assert after.__spec__.name == "fastcam.compat.torchcam.metrics" and after.__loader__.get_source(after.__name__)
+        import torchcam.metrics
+        assert torchcam.metrics is after
+    """)
+
+
 def test_the_peer_comes_back_after_uninstall():
     pytest.importorskip("torchcam")
     run("""

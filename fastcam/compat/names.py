@@ -56,7 +56,13 @@ class Peers(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A spec that leads to our module of the same name below `fastcam.compat`, or None."""
+        """A spec that leads to our module of the same name below `fastcam.compat`, or None.
+
+        A module of ours that is imported by its own name, perhaps by another of ours, gets the peer's name as well:
+        else the peer's would be missing in `sys.modules` where the peer itself would have loaded it.
+        """
+        if fullname.startswith(tuple(f"{ours}." for ours in ROOTS.values())):
+            return _known_as(fullname.removeprefix(f"{HOME}."), _after(self, fullname, path))
         root, dot, rest = fullname.partition(".")
         if root not in ROOTS:
             return None
@@ -65,6 +71,25 @@ class Peers(MetaPathFinder):
             return None
         package = found.submodule_search_locations is not None
         return ModuleSpec(fullname, Alias(found.name), origin=found.origin, is_package=package)
+
+
+def _after(finder: MetaPathFinder, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """What the finders behind one find."""
+    later = sys.meta_path[sys.meta_path.index(finder) + 1 :]
+    return next(filter(None, (other.find_spec(fullname, path) for other in later)), None)
+
+
+def _known_as(name: str, spec: ModuleSpec | None) -> ModuleSpec | None:
+    """The spec, whose module will stand in `sys.modules` under another name too once it has run."""
+    if spec is not None and spec.loader is not None:
+        run = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            run(module)
+            sys.modules[name] = sys.modules[module.__name__]
+
+        spec.loader.exec_module = exec_module
+    return spec
 
 
 OLD, PEERS = Old(), Peers()
@@ -91,6 +116,9 @@ def redirect() -> None:
         )
     if PEERS not in sys.meta_path:
         sys.meta_path.insert(0, PEERS)
+    for name, module in list(sys.modules.items()):
+        if name.startswith(tuple(ROOTS.values())):
+            sys.modules[name.removeprefix(f"{HOME}.")] = module
 
 
 def give_back() -> None:

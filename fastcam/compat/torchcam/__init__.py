@@ -13,7 +13,6 @@ Where the maps differ from torchcam's, `fastcam.compat.differences` says why.
 from __future__ import annotations
 
 import importlib
-import sys
 from importlib.metadata import version
 from types import ModuleType
 
@@ -29,8 +28,6 @@ _MODULES = frozenset(__all__) - {"version"}
 
 def __getattr__(name: str) -> ModuleType:
     if name in _MODULES:
-        if sys.modules.get("torchcam") is sys.modules[__name__]:
-            importlib.import_module(f"torchcam.{name}")  # under the name by which it was asked for as well
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'torchcam' has no attribute {name!r}; it is served by {__name__}")
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastcam.metrics import pixel_counts
 from fastcam.ops import perturb_steps, rank_pixels
 
 from .choices import Callables, Classes
@@ -133,6 +132,8 @@ class DeletionInsertionMetric(Sums):
         self, x: Tensor, baseline: Tensor, ranks: Tensor, scores: Tensor, choice: Choice
     ) -> tuple[Tensor, Tensor, Tensor]:
         pixels = ranks.shape[1]
+        from fastcam.metrics import pixel_counts  # it loads torchmetrics, and that matplotlib
+
         counts = pixel_counts((1, pixels), self.steps)
         shares = torch.tensor(counts, dtype=torch.float32, device=scores.device) / pixels
         images, others = as_pictures(x), as_pictures(baseline)
