@@ -85,8 +85,7 @@ GRADCAM_TOOLS: tuple[Difference, ...] = (
     Difference(
         PEER,
         "metrics",
-        "the model runs in its own mode: batch statistics change, dropout is drawn; targets shorter than the batch leave "
-        "images out or fail in NumPy",
+        "the model runs in its own mode, training or not; targets shorter than the batch leave images out or fail",
         "evaluation mode, the model left as it was; a ValueError, one target for all is taken for each",
         "a score is of the model as it is used",
         "metrics/perturbation_confidence.py",
@@ -144,6 +143,27 @@ GRADCAM_TOOLS: tuple[Difference, ...] = (
         "the module metrics.arcc by both names",
         "the file is called arcc.py; the metric is the harmonic mean, not the geometric one that its text names",
         "README; metrics/arcc.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "DeepFeatureFactorization, run_dff_on_image",
+        "writes zeros over the caller's NaN; hooks stay in the model; an autograd graph of the forward is made; "
+        "a layer that never ran is an IndexError; run_dff_on_image without reshape_transform= fails",
+        "nothing of the caller's is changed; a ValueError; no reshape_transform is none",
+        "the default there is typing.Optional[Callable] itself, which is then called; the factors are scikit-learn's, from "
+        "the same start by the same steps",
+        "feature_factorization/deep_feature_factorization.py",
+        "none",
+    ),
+    Difference(
+        PEER,
+        "GuidedBackpropReLUModel",
+        "ReLU modules only: plain gradients through functional ReLUs and ReLU6; swaps the modules and puts one shared "
+        "ReLU back; fills .grad of all parameters, and adds up that of the images from call to call",
+        "every ReLU that runs; the model, its mode and all .grad as they were; a ValueError where no ReLU runs",
+        "the rule is of the function, not of the module: R_in = R_out [R_out > 0] [x > 0]",
+        "Springenberg 2015, arXiv:1412.6806, fig. 1",
         "none",
     ),
 )

@@ -1,0 +1,1 @@
+"""Concepts of a batch by pytorch-grad-cam's names: `deep_feature_factorization`."""
