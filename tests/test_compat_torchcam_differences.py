@@ -12,6 +12,7 @@ from torch import Tensor, nn
 theirs = pytest.importorskip("torchcam.methods")
 
 import fastcam  # noqa: E402
+from fastcam.compat import strict_compat  # noqa: E402
 from fastcam.compat.differences import DIFFERENCES  # noqa: E402
 from fastcam.compat.torchcam import methods as ours  # noqa: E402
 from tests.networks import settle  # noqa: E402
@@ -268,3 +269,15 @@ def test_layers_are_found_in_half_precision_and_beside_tuples():
     assert mine(Recurrent().bfloat16(), (3, 8, 8)) == "conv"
     with pytest.raises(RuntimeError, match="type"):
         find(Recurrent().bfloat16(), (3, 8, 8))
+
+
+def test_strict_for_all():
+    try:
+        strict_compat(True)
+        with ours.GradCAM(pictures(), "2") as all_strict, ours.GradCAM(pictures(), "2", strict_compat=False) as one_not:
+            assert all_strict._strict
+            assert not one_not._strict
+    finally:
+        strict_compat(False)
+    with ours.GradCAM(pictures(), "2") as usual:
+        assert not usual._strict

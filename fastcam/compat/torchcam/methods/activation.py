@@ -136,9 +136,15 @@ class ScoreCAM(_CAM):
         with self._hooks_off(), alone():
             for name, a in zip(self.target_names, self._activations(), strict=True):
                 cam = fastcam.CAM(
-                    self.model, self._method, name, batch_size="auto" if self.bs == BATCH else self.bs,
-                    normalize="before", reshape=lambda _, a=a: a, output=output_for(targets), **self._options(),
-                )  # fmt: skip
+                    self.model,
+                    self._method,
+                    self.submodule_dict[name],  # of a compiled model the names are others
+                    batch_size="auto" if self.bs == BATCH else self.bs,
+                    normalize="before",
+                    reshape=lambda _, a=a: a,
+                    output=output_for(targets),
+                    **self._options(),
+                )
                 raws.append(cam.explain(self._input, *args, target=target_for(class_idx, targets), **named).raw)
         return raws
 

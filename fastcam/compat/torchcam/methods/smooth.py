@@ -65,10 +65,17 @@ class SmoothGradCAMpp(_GradCAM):
             return super()._raw_cams(class_idx, scores, eps=eps, **kwargs)
         targets = kwargs.get("targets")
         cam = fastcam.CAM(
-            self.model, "smoothgradcampp", self.target_names, variant="corrected", samples=self.num_samples,
-            std=self.std, eps=eps, seed=torch.initial_seed(), reshape=self._reshape_transform or as_given,
+            self.model,
+            "smoothgradcampp",
+            [self.submodule_dict[name] for name in self.target_names],  # of a compiled model the names are others
+            variant="corrected",
+            samples=self.num_samples,
+            std=self.std,
+            eps=eps,
+            seed=torch.initial_seed(),
+            reshape=self._reshape_transform or as_given,
             output=output_for(targets),
-        )  # fmt: skip
+        )
         args, named = self._others()
         with self._hooks_off(), alone():
             found = cam.explain(self._input, *args, target=target_for(class_idx, targets), **named)
