@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -34,6 +36,21 @@ def test_methods_give_together_what_they_give_alone(toy):
         torch.testing.assert_close(shared.maps, expected.maps, rtol=0, atol=1e-4, msg=method)
         assert torch.equal(shared.target, expected.target)
         assert shared.cost.forwards >= expected.cost.forwards - len(x)
+
+
+def test_nothing_of_a_call_is_kept_once_its_results_are_gone():
+    one = networks.TOYS["vgg"]()
+    kept = []
+    for method in list_methods():
+        if method in ATTENTION | LEARNED | {"cam"}:
+            continue
+        x = networks.images()
+        gone = weakref.ref(x)
+        explain_together([cam(one.module, method, one.layer)], x, torch.tensor([0, 2]))
+        del x
+        gc.collect()
+        kept += [method] if gone() is not None else []
+    assert not kept
 
 
 def test_a_question_that_fails_leaves_the_model_alone():

@@ -156,8 +156,8 @@ def bias_gradients(question: Question, forwards: list[Forward], target: Target) 
         own, known = rescaled(values, question.options["scale"], question.options["eps"]), sums.setdefault(t, {})
         known[layout.shape] = known[layout.shape] + own if layout.shape in known else own
 
-    watch.start(visit)
-    (g,) = gradients_together([forward], target.score, create_graph=graph)
+    with watch.visiting(visit):
+        (g,) = gradients_together([forward], target.score, create_graph=graph)
     x, g = images_of(question, forward), widen(g)
     zero = x.new_zeros(len(images), *cells_of(size))
     rows = [[resized(m[:, None], at, size)[:, 0] for at, m in sums.get(t, {}).items()] for t in range(g.shape[1])]

@@ -7,7 +7,7 @@ swapped and none is hooked.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -169,7 +169,7 @@ class Gates(Nonlinearities):
 
 
 class Biases(TorchFunctionMode):
-    """Watches what adds a bias; in every backward `visit(t, layer's output gradient, bias, rank)` is called.
+    """Watches what adds a bias, see `visiting`.
 
     Attributes:
         visit: (which backward, gradient of what was added to, bias (C,), whether channels come last) -> None
@@ -177,13 +177,21 @@ class Biases(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.visit: Callable[[int, Tensor, Tensor, bool], None] = lambda *_: None
+        self.visit: Callable[[int, Tensor, Tensor, bool], None] | None = None
         self.backwards: dict[int, int] = {}
         self.count = 0
 
-    def start(self, visit: Callable[[int, Tensor, Tensor, bool], None]) -> None:
-        """Count backwards from here on."""
+    @contextlib.contextmanager
+    def visiting(self, visit: Callable[[int, Tensor, Tensor, bool], None]) -> Iterator[None]:
+        """Count backwards, and call `visit` in each, inside.
+
+        Afterwards nothing of it is kept: the graph holds this watch, so what `visit` holds could never be freed.
+        """
         self.visit, self.backwards = visit, {}
+        try:
+            yield
+        finally:
+            self.visit = None
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -202,6 +210,8 @@ class Biases(TorchFunctionMode):
         index, self.count = self.count, self.count + 1
 
         def seen(g: Tensor) -> None:
+            if self.visit is None:
+                return
             t = self.backwards.get(index, 0)
             self.backwards[index] = t + 1
             self.visit(t, g, bias, last)
