@@ -151,8 +151,8 @@ GRADCAM_TOOLS: tuple[Difference, ...] = (
         "writes zeros over the caller's NaN; hooks stay in the model; an autograd graph of the forward is made; "
         "a layer that never ran is an IndexError; run_dff_on_image without reshape_transform= fails",
         "nothing of the caller's is changed; a ValueError; no reshape_transform is none",
-        "the default there is typing.Optional[Callable] itself, which is then called; the factors are scikit-learn's, from "
-        "the same start by the same steps",
+        "the default there is typing.Optional[Callable] itself, which is then called; the factors are scikit-learn's, "
+        "from the same start by the same steps",
         "feature_factorization/deep_feature_factorization.py",
         "none",
     ),
