@@ -15,6 +15,7 @@ pytest.importorskip("torchcam")
 import torchcam.metrics as theirs
 from torchcam import methods
 
+from fastcam.compat.torchcam import methods as our_methods
 from fastcam.compat.torchcam import metrics as ours
 from tests.networks import SIZE, images, shared
 
@@ -93,6 +94,23 @@ def test_the_peers_numbers(name, updates):
 @pytest.mark.parametrize("name", METRICS)
 def test_other_extractors_and_raw_logits(name, extractor):
     same(name, "vgg", extractor)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "layer"),
+    [("GradCAM", "features"), ("LayerCAM", ["features.1", "features"]), ("RefineCAM", ["features.1", "features"])],
+)
+@pytest.mark.parametrize("name", METRICS)
+def test_our_own_extractors(name, extractor, layer):
+    found = []
+    for module, classes in ((ours, our_methods), (theirs, methods)):
+        # RefineCAM's own default is GradCAMpp, which differs from torchcam's on purpose.
+        base = {"base_method": classes.LayerCAM} if extractor == "RefineCAM" else {}
+        with getattr(classes, extractor)(shared("vgg").module, layer, **base) as maps:
+            metric = getattr(module, name)(maps, PROBABILITIES)
+            metric.update(images(3))
+            found.append(metric.summary())
+    assert found[0] == pytest.approx(found[1], rel=CLOSE, abs=CLOSE)
 
 
 @pytest.mark.parametrize(("steps", "batch_size"), [(1, 1), (7, 1), (20, 5), (20, 32), (1000, 64), (1000, 10_000)])
