@@ -40,6 +40,28 @@ def test_grad_cam(toy, target):
     )
     close(found, expected)
     assert found.min() < 0
+    assert expected.requires_grad
+    assert not found.requires_grad
+
+
+def test_half_precision_gives_float32():
+    toy = shared("linear")
+    model, x = copy.deepcopy(toy.module).bfloat16(), images().bfloat16()
+    found, theirs = (one.LayerGradCam(model, model.features).attribute(x, 1) for one in (ours, captum))
+    assert (found.dtype, theirs.dtype) == (torch.float32, torch.bfloat16)
+    expected = captum.LayerGradCam(toy.module, toy.module.features).attribute(images(), 1)
+    assert float((found - expected).abs().max()) < 0.03 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("layer", ["layer2", "layer4", "layer3.0.relu"])
+def test_a_network_of_torchvision(layer):
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(0)
+    model, x = models.resnet18(num_classes=7).eval(), torch.randn(2, 3, 64, 64)
+    found, expected = (
+        one.LayerGradCam(model, model.get_submodule(layer)).attribute(x, [3, 6]) for one in (ours, captum)
+    )
+    close(found, expected)
 
 
 @pytest.mark.parametrize(

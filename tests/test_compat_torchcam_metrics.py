@@ -96,6 +96,19 @@ def test_other_extractors_and_raw_logits(name, extractor):
     same(name, "vgg", extractor)
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_a_network_of_torchvision(name):
+    torch.manual_seed(0)
+    model = pytest.importorskip("torchvision").models.resnet18(num_classes=7).eval()
+    found = []
+    for module in (ours, theirs):
+        with methods.GradCAM(model, "layer4") as extractor:
+            metric = getattr(module, name)(extractor, PROBABILITIES)
+            metric.update(torch.linspace(-2, 2, 2 * 3 * 64 * 64).sin().view(2, 3, 64, 64))
+            found.append(metric.summary())
+    assert found[0] == pytest.approx(found[1], rel=CLOSE, abs=CLOSE)
+
+
 @pytest.mark.parametrize(
     ("extractor", "layer"),
     [("GradCAM", "features"), ("LayerCAM", ["features.1", "features"]), ("RefineCAM", ["features.1", "features"])],
@@ -177,12 +190,13 @@ def test_broken_maps_are_left_out(name):
 
 
 class Syncs(TorchDispatchMode):
-    """Counts how often a tensor's value is asked for."""
+    """Counts how often a tensor's value, or how many of its entries are true, must be known on the host."""
 
     count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        picks = func is torch.ops.aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += picks or func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
         return func(*args, **(kwargs or {}))
 
 
