@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def targets_of(classes: list[int] | None) -> list[Any] | None:
     return classes and [theirs.utils.model_targets.ClassifierOutputTarget(c) for c in classes]
 
 
-def both(name: str, model: nn.Module, layers: list[nn.Module], x: torch.Tensor, targets: Any, **call: Any) -> tuple:
+def both(name: str, model: nn.Module, layers: Sequence[Any], x: torch.Tensor, targets: Any, **call: Any) -> tuple:
     """Their map and ours of the same call; strict_compat goes to ours alone."""
     strict, options = call.pop("strict_compat", None), call.pop("options", {})
     found = []

@@ -32,7 +32,8 @@ def by_input_scores(question: Question, forward: Forward, target: Target) -> Ten
 
 def by_layer_scores(question: Question, forward: Forward, target: Target) -> Tensor:
     """The map weighed by, or made of, the scores of masked activations. (B, T, h, w)"""
-    y = widen(target.score(forward.logits.detach()))
+    logits = forward.logits.detach() if isinstance(forward.logits, Tensor) else forward.logits
+    y = widen(target.score(logits))
     return combine(question, activations_of(forward), (layer_scores(question, forward, target), y))
 
 

@@ -135,9 +135,9 @@ class ActivationsAndGradients:
 
     def record(self, inputs: Inputs, targets: list[Any] | None, selector: Any) -> None:
         """Run the model once, and a backward of the sum of scores, in evaluation mode; `.grad` stays as it is."""
-        images = inputs.images.clone() if inputs.images.is_inference() else inputs.images.detach()
-        args, kwargs = inputs.placed(images)
         with evaluation(self.model), torch.inference_mode(False), torch.enable_grad():
+            images = inputs.images.clone() if inputs.images.is_inference() else inputs.images.detach()
+            args, kwargs = inputs.placed(images)
             outputs = select(self(*args, **kwargs), selector)
             try:
                 chosen = predicted(outputs) if targets is None else targets

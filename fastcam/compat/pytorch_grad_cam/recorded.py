@@ -31,11 +31,12 @@ def recorded(cam: BaseCAM, inputs: Inputs, column: list[Any] | None, eigen_smoot
     Raises:
         ValueError: a layer that is not reached, or on which no score depends.
     """
-    images = inputs.images.clone() if inputs.images.is_inference() else inputs.images.detach()
+    images = inputs.images
     watch = cam.activations_and_grads
     foreign = not isinstance(watch, ActivationsAndGradients)
     grad = cam.uses_gradients or cam.compute_input_gradient or not cam.detach
     with evaluation(cam.model), torch.inference_mode(False), torch.enable_grad():
+        images = images.clone() if images.is_inference() else images.detach()
         if grad and (cam.compute_input_gradient or foreign):
             images = images.clone().requires_grad_()
         args, kwargs = inputs.placed(images)
