@@ -212,13 +212,16 @@ def random_weights() -> Iterator[None]:
     from torchvision.models import WeightsEnum
 
     original = WeightsEnum.get_state_dict
+    made: dict[Any, Any] = {}  # a large network takes seconds to fill, and a suite asks for it a hundred times
 
     def state(weights: Any, *args: Any, **kwargs: Any) -> Any:
         if Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name).exists():
             return original(weights, *args, **kwargs)
-        builders = [name for name in models.list_models() if isinstance(weights, models.get_model_weights(name))]
-        torch.manual_seed(0)
-        return models.get_model(builders[0], weights=None).state_dict()
+        if weights not in made:
+            builders = [name for name in models.list_models() if isinstance(weights, models.get_model_weights(name))]
+            torch.manual_seed(0)
+            made[weights] = models.get_model(builders[0], weights=None).state_dict()
+        return made[weights]
 
     WeightsEnum.get_state_dict = state  # pyright: ignore[reportAttributeAccessIssue]
     try:
