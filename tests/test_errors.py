@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fastcam import CAM, TopK
+from fastcam import CAM, AugSmooth, TopK
+from tests.networks import settle
+from tests.networks_modules import Joined
 from tests.small import images, network
 
 BAD = [
@@ -70,3 +72,13 @@ def test_layer_off_the_path():
     model.forward = used.__call__
     with pytest.raises(ValueError, match="'unused' was not reached"):
         CAM(model, "gradcam", "unused")(images())
+
+
+@pytest.mark.parametrize("method", ["gradcam", AugSmooth("gradcam")])
+def test_what_joins_other_inputs_may_have_other_channels(method):
+    """The check of channels is for models of one input: here the first convolution sees two, one beside the other."""
+    model, x = settle(Joined(), 3), torch.rand(2, 4, 20, 28)
+    maps = CAM(model, method, "conv")(x[:, :3], x[:, 3:], target=lambda scores: scores[:, 0, 0])
+    assert maps.max() == 1
+    with pytest.raises(ValueError, match="3 channels"):
+        CAM(model, method, "conv")(x[:, :3], target=lambda scores: scores[:, 0, 0])

@@ -108,7 +108,7 @@ class Meta(abc.ABC):
             An `Explanation` whose `raw` is the combined map before it is scaled to [0, 1]: at the images' size, but for
             `Refine` with variant="layer".
         """
-        check_images(images, inner.network.model, inner.network.precision)
+        check_images(images, inner.network.model, inner.network.precision, alone=not (args or kwargs))
         check_rank(images, self.name, self.ranks)
         call = Call(inner, images, args, kwargs or {}, target, differentiable)
         with (
