@@ -98,6 +98,7 @@ def test_preprocess_and_deprocess(kind):
     args = ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     ours, theirs = image.preprocess_image(picture, *args), their_image.preprocess_image(picture, *args)
     assert ours.dtype == theirs.dtype
+    assert ours.stride() == theirs.stride()
     assert torch.equal(ours, theirs)
     assert torch.equal(image.preprocess_image(picture), their_image.preprocess_image(picture))
     gray = image.preprocess_image(picture[..., 0], mean=[0.5], std=[0.5])

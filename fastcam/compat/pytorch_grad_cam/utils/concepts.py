@@ -71,7 +71,8 @@ def hue_and_saturation(colors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Red, green and blue in 0 to 255, rounded, of hue in 0 to 179, saturation and value in 0 to 255."""
+    """Red, green and blue in 0 to 255, rounded, of hue in 0 to 179, saturation and value in 0 to 255, of any shape."""
+    hue, saturation, value = torch.broadcast_tensors(hue, saturation, value)
     turns = hue.float() * (6 / 180)
     s, v = saturation.float() / 255, value.float() / 255
     sixth = turns.floor()
@@ -120,11 +121,12 @@ def show_factorization_on_image(
     if not (low > -1 / 255 and high < 256 / 255):  # NaN fails this too
         raise ValueError(f"explanations go from {float(low):g} to {float(high):g}; expected [0, 1]")
     bytes_of = (torch.tensor(shades[:count], dtype=torch.float64) * 255).to(torch.uint8)
-    hue, saturation = (part.to(maps.device) for part in hue_and_saturation(bytes_of))
-    strongest = maps.argmax(0)
-    value = (255 * maps.amax(0)).to(torch.uint8)
-    shown = from_hsv(hue[strongest], saturation[strongest], value).float() / 255
-    result = ((picture.to(maps.device) * image_weight + shown * (1 - image_weight)) * 255).to(torch.uint8)
+    hue, saturation = hue_and_saturation(bytes_of)
+    every = (from_hsv(hue[:, None], saturation[:, None], torch.arange(256)) / 255).flatten(0, 1)
+    peak, strongest = maps.max(0)
+    at = strongest * 256 + (255 * peak).to(torch.uint8)
+    shown = (every * (1 - image_weight)).to(maps.device).index_select(0, at.flatten()).view(*at.shape, 3)
+    result = ((picture.to(maps.device) * image_weight + shown) * 255).to(torch.uint8)
     if concept_labels is not None:
         beside = legend(shades[:count], concept_labels, (result.shape[0], result.shape[1]))
         result = torch.cat([result, beside.to(result.device)], 1)

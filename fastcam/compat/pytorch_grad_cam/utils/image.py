@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def preprocess_image(img: Any, mean: Sequence[float] = HALVES, std: Sequence[flo
             raise ValueError(f"{len(values)} values of {name} for {len(channels)} channels; give one each, or one")
     if (scale == 0).any():
         raise ValueError(f"std={tuple(std)} holds a 0, by which nothing can be divided")
-    return ((channels - shift) / scale)[None]
+    return (channels.contiguous() - shift).div_(scale)[None]
 
 
 def deprocess_image(img: Any) -> Any:
@@ -113,15 +114,23 @@ def show_cam_on_image(
     if not 0 <= image_weight <= 1:
         raise ValueError(f"image_weight is {image_weight}; expected a number from 0 to 1")
     levels = levels * 255
-    low, high = levels.aminmax()
+    low, high = (float(end) for end in levels.aminmax())
     if not (low > -1 and high < 256):  # NaN fails this too
-        raise ValueError(f"the mask's values go from {float(low) / 255:g} to {float(high) / 255:g}; expected [0, 1]")
-    colors = torch.from_numpy(table(colormap).copy()).to(levels.device)
-    colors = (colors if use_rgb else colors.flip(1)).float() / 255
-    mixed = (1 - image_weight) * colors[levels.long()] + image_weight * picture.to(levels.device)
+        raise ValueError(f"the mask's values go from {low / 255:g} to {high / 255:g}; expected [0, 1]")
+    colors = (1 - image_weight) * heat(colormap, use_rgb).to(levels.device)
+    heated = colors.index_select(0, levels.int().flatten()).view(*levels.shape, 3)
+    mixed = image_weight * picture.to(levels.device)
+    mixed = mixed.add_(heated) if mixed.dtype == heated.dtype and mixed.shape == heated.shape else mixed + heated
     top = mixed.max()
     # Black under black would be 0 / 0.
-    return as_given((255 * (mixed / torch.where(top > 0, top, 1))).to(torch.uint8), mask)
+    return as_given(mixed.div_(torch.where(top > 0, top, 1)).mul_(255).to(torch.uint8), mask)
+
+
+@cache
+def heat(colormap: int, rgb: bool) -> Tensor:
+    """The colors of an OpenCV color map, (256, 3) float32 in [0, 1], not to be written to."""
+    colors = torch.from_numpy(table(colormap).copy())
+    return (colors if rgb else colors.flip(1)).float() / 255
 
 
 def scale_cam_image(cam: Any, target_size: Sequence[int] | None = None, *, strict_compat: bool | None = None) -> Any:
