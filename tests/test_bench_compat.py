@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import compat, compat_front, compat_suite, report, report_compat, rows
+from bench import compat, compat_front, compat_plugin, compat_suite, report, report_compat, rows
 from bench.compat import Entry
 from bench.compat_suite import Counts, Outcome, Report, Suite
 from bench.models import Subject
@@ -85,36 +83,42 @@ def test_a_suite_on_both(suite, monkeypatch):
     assert not list(suite.rglob(".pytest_cache"))
 
 
-def test_the_command_says_and_keeps_it(suite, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(compat_suite, "FILE", tmp_path / "suites.csv")
+def report_of(path: Path) -> Report:
+    tests = {"a::one": Outcome("passed", 0.5, ""), "a::two": Outcome("failed", 0.1, "no")}
+    theirs = {name: Outcome("passed", 2.0, "") for name in tests}
+    return Report("torchcam", str(path), True, Suite(tests, 3.0), Suite(theirs, 4.0))
+
+
+def test_the_command_says_and_keeps_it(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(compat_suite, "run", lambda *words: asked.append(words) or report_of(tmp_path))
     monkeypatch.setattr(compat_suite.keep, "__defaults__", (tmp_path / "suites.csv",))
-    given = Namespace(suite=suite, readme=None, random_weights=True, only="passes or theirs", json=None, save="suites")
-    given.json = tmp_path / "found.json"
-    assert compat_front.run(given) == 1, "two failures without a known reason"
-    assert "are random: the tests see other networks" in capsys.readouterr().out
-    kept = json.loads(given.json.read_text())["suite"]
-    assert kept["ours"]["tests"]["tests/test_all.py::test_passes"]["outcome"] == "passed"
-    (ours, theirs) = sorted(compat_suite.read(tmp_path / "suites.csv", Counts), key=lambda row: row.who)
-    assert (ours.who, ours.passed, ours.failed, ours.skipped, ours.weights) == ("fastcam", 1, 3, 0, "random")
-    assert (theirs.who, theirs.passed, theirs.failed) == ("torchcam", 3, 0)
-
-
-def test_random_weights_are_lent(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
-    assert torchvision
-    (tmp_path / "test_weights.py").write_text(
-        "import torch, torchvision\n"
-        "def test_one():\n"
-        "    a, b = (torchvision.models.squeezenet1_1(weights='DEFAULT').classifier[1].weight for _ in range(2))\n"
-        "    assert torch.equal(a, b) and a.std() > 0\n"
+    given = Namespace(
+        suite=tmp_path, readme=None, random_weights=True, only="x", json=tmp_path / "found.json", save="y"
     )
-    found = tmp_path / "outcomes.json"
-    variables = {"TORCH_HOME": str(tmp_path), compat_suite.RANDOM: "1", compat_suite.OUTCOMES: str(found)}
-    path = {"PYTHONPATH": str(compat_suite.ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "bench.compat_plugin", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=path | variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert [test["outcome"] for test in json.loads(found.read_text()).values()] == ["passed"]
+    assert compat_front.run(given) == 1, "a failure without a known reason"
+    assert asked == [(tmp_path, True, "x")]
+    assert "are random: the tests see other networks" in capsys.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["suite"]["ours"]["tests"]["a::one"]["outcome"] == "passed"
+    monkeypatch.setitem(compat_suite.REASONS, "torchcam", {"a::two": "meant"})
+    assert compat_front.run(given) == 0
+    assert "failed on fastcam only: a::two: meant: no" in capsys.readouterr().out
+    assert len(compat_suite.read(tmp_path / "suites.csv", Counts)) == 2, "a new run takes the place of the old one"
+
+
+def test_random_weights_are_lent_and_taken_back(monkeypatch, tmp_path):
+    models = pytest.importorskip("torchvision.models")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # without any weights
+    monkeypatch.setenv(compat_suite.RANDOM, "1")
+    original = models.WeightsEnum.get_state_dict
+    compat_plugin.pytest_configure()
+    try:
+        a, b = (models.squeezenet1_1(weights="DEFAULT").classifier[1].weight for _ in range(2))
+        assert torch.equal(a, b)
+        assert a.std() > 0
+    finally:
+        compat_plugin.lent.close()
+    assert models.WeightsEnum.get_state_dict is original
 
 
 def test_patterns_of_reasons():
@@ -207,16 +211,11 @@ def test_every_class_of_the_list_is_in_both_roots():
 
 
 def test_the_page_shows_what_is_kept(tmp_path):
-    tests = {"a::one": Outcome("passed", 0.5, ""), "a::two": Outcome("failed", 0.1, "no")}
-    theirs = {name: Outcome("passed", 2.0, "") for name in tests}
-    found = Report("torchcam", str(tmp_path), False, Suite(tests, 3.0), Suite(theirs, 4.0))
+    found = report_of(tmp_path)
     assert found.ratio() == (2.0, 0.5)
     compat_suite.keep(found, tmp_path / "suites.csv")
-    compat_suite.keep(found, tmp_path / "suites.csv")
-    kept = compat_suite.read(tmp_path / "suites.csv", Counts)
-    assert len(kept) == 2, "a new run takes the place of the old one"
-    text = report_compat.suites(kept)
-    assert "| torchcam | fastcam | 1 | 1 | 0 | 500 ms | pretrained |" in text
-    assert "| torchcam | torchcam | 2 | 0 | 0 | 2 s | pretrained |" in text
+    text = report_compat.suites(compat_suite.read(tmp_path / "suites.csv", Counts))
+    assert "| torchcam | fastcam | 1 | 1 | 0 | 500 ms | random |" in text
+    assert "| torchcam | torchcam | 2 | 0 | 0 | 2 s | random |" in text
     assert report_compat.failures({"torchcam": {"a::two": "meant"}}).endswith("| torchcam | `a::two` | meant |")
     assert Path(tmp_path / "suites.csv").read_text().startswith("peer,checkout,who,")
