@@ -73,6 +73,9 @@ def test_overlay_takes_what_scripts_have():
     on_tensors = image.show_cam_on_image(torch.from_numpy(swapped.copy()), torch.from_numpy(MASK), colormap=2)
     assert isinstance(on_tensors, torch.Tensor)
     assert np.array_equal(on_tensors.numpy(), theirs)
+    of_a_tensor = image.show_cam_on_image(swapped, torch.from_numpy(MASK))  # as the peer gives it
+    assert isinstance(of_a_tensor, np.ndarray)
+    assert np.array_equal(of_a_tensor, theirs)
 
 
 def test_overlay_refuses_what_would_wrap_around():

@@ -100,7 +100,7 @@ def show_factorization_on_image(
             matplotlib, whose settings stay as they are.
 
     Returns:
-        (H, W, 3) uint8, or (H, 2 W, 3) with a legend.
+        (H, W, 3) uint8, or (H, 2 W, 3) with a legend; an array, or a tensor where the picture is one.
 
     Raises:
         ValueError: shapes that do not fit, values outside [0, 1], or too few colors or labels.
@@ -130,7 +130,7 @@ def show_factorization_on_image(
     if concept_labels is not None:
         beside = legend(shades[:count], concept_labels, (result.shape[0], result.shape[1]))
         result = torch.cat([result, beside.to(result.device)], 1)
-    return as_given(result, explanations)
+    return as_given(result, img)
 
 
 def legend(colors: Sequence[Any], texts: Sequence[str], size: tuple[int, int]) -> Tensor:

@@ -97,7 +97,7 @@ def show_cam_on_image(
         image_weight: w, in [0, 1].
 
     Returns:
-        (H, W, 3) uint8; a tensor on the mask's device if `mask` is one.
+        (H, W, 3) uint8, an array; or a tensor on the mask's device where the picture is one.
 
     Raises:
         ValueError: values or shapes other than these.
@@ -123,7 +123,7 @@ def show_cam_on_image(
     mixed = mixed.add_(heated) if mixed.dtype == heated.dtype and mixed.shape == heated.shape else mixed + heated
     top = mixed.max()
     # Black under black would be 0 / 0.
-    return as_given(mixed.div_(torch.where(top > 0, top, 1)).mul_(255).to(torch.uint8), mask)
+    return as_given(mixed.div_(torch.where(top > 0, top, 1)).mul_(255).to(torch.uint8), img)
 
 
 @cache
