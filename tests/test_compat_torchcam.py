@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 theirs = pytest.importorskip("torchcam.methods")
 torchvision = pytest.importorskip("torchvision")
@@ -18,7 +19,7 @@ import fastcam.compat.torchcam  # noqa: E402
 from fastcam.compat.torchcam import methods as ours  # noqa: E402
 from fastcam.compat.torchcam.methods import core  # noqa: E402
 from tests.networks import settle  # noqa: E402
-from tests.torchcam_both import ask, distance, inputs, pictures  # noqa: E402
+from tests.torchcam_both import NETWORKS, ask, distance, inputs, pictures  # noqa: E402
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 
@@ -190,3 +191,33 @@ def test_the_package_is_lazy():
     assert fastcam.compat.torchcam.methods is ours
     with pytest.raises(AttributeError, match="no attribute 'missing'"):
         fastcam.compat.torchcam.missing  # noqa: B018
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations for which a program on a GPU waits: those whose result Python or a shape depends on."""
+
+    names = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_to_copy", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in self.names:
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["CAM", "GradCAM", "GradCAMpp", "XGradCAM", "LayerCAM", "FinerCAM"])
+def test_no_gpu_would_be_waited_for(name):
+    net, x = NETWORKS["pooled"](), inputs("pooled")
+    with getattr(ours, name)(net, "1") as extractor:
+        scores = net(x)
+        with Waits() as waits:
+            extractor([1, 2], scores, retain_graph=True)
+            extractor(3, scores)
+    assert waits.seen == []
+    with Waits() as waits:
+        scores.sum().item()
+    assert waits.seen

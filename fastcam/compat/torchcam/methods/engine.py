@@ -18,11 +18,6 @@ def ours(extractor: Any, *methods: str) -> bool:
     return all(getattr(extractor, name).__module__.startswith(f"{PACKAGE}.") for name in methods)
 
 
-def as_given(output: Any) -> Any:
-    """What a layer gives, its second axis the channels, whatever fastcam would make of its shape."""
-    return output
-
-
 def output_for(targets: Targets | None) -> Callable[[Any], Any] | None:
     """The `output=` of fastcam: a sample each for callables, and the logits that it finds for classes."""
     return None if targets is None else per_sample

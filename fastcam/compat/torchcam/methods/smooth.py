@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import fastcam
 from fastcam.compat.torchcam.methods.arithmetic import EPS, as_pictures, widen
 from fastcam.compat.torchcam.methods.core import Layer
-from fastcam.compat.torchcam.methods.engine import as_given, ours, output_for, target_for
+from fastcam.compat.torchcam.methods.engine import ours
 from fastcam.compat.torchcam.methods.hooks import Hook, alone
 from fastcam.compat.torchcam.methods.layer_gradients import _GradCAM
+from fastcam.compat.torchcam.methods.scores import Classes, Targets
 from fastcam.methods.registry import METHODS
+
+ROWS = 8  # noisy images a forward, or the user's batch where that is larger
 
 
 class SmoothGradCAMpp(_GradCAM):
@@ -55,56 +58,77 @@ class SmoothGradCAMpp(_GradCAM):
         if self._ihook_enabled:
             self._input = input_[0].detach().clone()
 
-    def _note_call(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Not of the noisy forwards."""
-        if self._ihook_enabled:
-            super()._note_call(_, args, kwargs)
-
-    def _raw_cams(self, class_idx: Any, scores: Any, eps: float = EPS, **kwargs: Any) -> list[Tensor]:
-        if self._strict or not ours(self, "_backprop", "_get_weights", "_hook_a", "_hook_g"):
-            return super()._raw_cams(class_idx, scores, eps=eps, **kwargs)
-        targets = kwargs.get("targets")
-        cam = fastcam.CAM(
-            self.model,
-            "smoothgradcampp",
-            [self.submodule_dict[name] for name in self.target_names],  # of a compiled model the names are others
-            variant="corrected",
-            samples=self.num_samples,
-            std=self.std,
-            eps=eps,
-            seed=torch.initial_seed(),
-            reshape=self._reshape_transform or as_given,
-            output=output_for(targets),
-        )
-        args, named = self._others()
-        with self._hooks_off(), alone():
-            found = cam.explain(self._input, *args, target=target_for(class_idx, targets), **named)
-        return found.raw if isinstance(found.raw, list) else [found.raw]
-
-    def _get_weights(self, class_idx: Any, scores: Any = None, eps: float = EPS, **kwargs: Any) -> list[Tensor]:
-        """The weights by one `_backprop` a sample, for subclasses and for torchcam's own values."""
+    def _get_weights(
+        self,
+        class_idx: Classes | None,
+        scores: Any = None,
+        eps: float = EPS,
+        *,
+        targets: Targets | None = None,
+        **kwargs: Any,
+    ) -> list[Tensor]:
         clean = self._activations()
-        powers = [[torch.zeros_like(widen(a)) for a in clean] for _ in range(3)]
-        before, self._ihook_enabled = self._ihook_enabled, False
-        try:
-            for _ in range(self.num_samples):
-                noise = self._distrib.sample(self._input.shape).to(self._input)
-                with torch.inference_mode(False), torch.enable_grad(), alone(self):
-                    out = self.model((self._input + noise).requires_grad_(), *self._others()[0], **self._others()[1])
-                    self._backprop(out, class_idx, **kwargs)
+        with self._among_noise():
+            powers = [[torch.zeros_like(widen(a)) for a in clean] for _ in range(3)]
+            for noisy, n in self._noisy():
+                args, named = self._others(n)
+                self._cutting = True
+                try:
+                    with torch.no_grad():  # up to the first target layer, whose hook switches it on
+                        out = self.model(noisy, *args, **named)
+                finally:
+                    self._cutting = False
+                more = {} if targets is None else {"targets": targets * n if isinstance(targets, list) else targets}
+                self._backprop(out, class_idx * n if isinstance(class_idx, list) else class_idx, **more, **kwargs)
                 for p, sums in enumerate(powers, 1):
                     for total, (_, g) in zip(sums, self._evidence(), strict=True):
-                        total.add_(widen(g).pow(p))
-        finally:
-            self._ihook_enabled = before
-        powers = [[total / self.num_samples for total in sums] for sums in powers]
-        last = self._evidence()
-        if not self._strict:
-            self.hook_a = list(clean)
+                        total.add_(widen(g).pow(p).unflatten(0, (n, -1)).sum(0))
+            powers = [[total.div_(self.num_samples) for total in sums] for sums in powers]
+            last = list(self._evidence())
+        if self._strict:
+            self.hook_a = [a for a, _ in last]
         return [self._weigh(a, g, d, eps) for a, (_, g), *d in zip(clean, last, *powers, strict=True)]
 
+    @contextlib.contextmanager
+    def _among_noise(self) -> Iterator[None]:
+        """Forwards inside are this extractor's own, recorded from the first target layer on; then all is as before."""
+        enabled, recorded, seen, nodes = self._hooks_enabled, self._recorded, self.hook_a, self._hook_outputs
+        listening = self._ihook_enabled
+        self._hooks_enabled, self._recorded, self._ihook_enabled = True, True, False
+        self.hook_a, self._hook_outputs = list(seen), list(nodes)
+        try:
+            mode = contextlib.nullcontext() if self._strict else self._eval_mode()
+            with torch.inference_mode(False), alone(self), mode:
+                yield
+        finally:
+            self._hooks_enabled, self._recorded, self._ihook_enabled = enabled, recorded, listening
+            self.hook_a, self._hook_outputs = seen, nodes
+
+    def _noisy(self) -> Iterator[tuple[Tensor, int]]:
+        """All samples of the noisy input, n of them one after the other in a batch."""
+        x, generator = self._input, torch.Generator().manual_seed(torch.initial_seed())
+        if self._strict:
+            for _ in range(self.num_samples):
+                yield x + self._distrib.sample(x.shape).to(x), 1
+            return
+        at_once = max(1, ROWS // len(x)) if ours(self, "_backprop") else 1
+        for start in range(0, self.num_samples, at_once):
+            n = min(at_once, self.num_samples - start)
+            noise = torch.cat([torch.randn(x.shape, generator=generator) for _ in range(n)]).to(x)
+            yield x.repeat(n, *[1] * (x.dim() - 1)) + self.std * noise, n
+
+    def _others(self, n: int) -> tuple[list[Any], Mapping[str, Any]]:
+        """Further inputs of the last forward, for n samples of each image."""
+
+        def repeated(value: Any) -> Any:
+            each = isinstance(value, Tensor) and value.dim() and len(value) == len(self._input)
+            return value.repeat(n, *[1] * (value.dim() - 1)) if each else value
+
+        args, kwargs = self._call or ((), {})
+        return [repeated(value) for value in args[1:]], {name: repeated(value) for name, value in kwargs.items()}
+
     def _weigh(self, a: Tensor, last: Tensor, d: list[Tensor], eps: float) -> Tensor:
-        """(N, C) of the clean activations and the mean powers of the gradients."""
+        """(N, C) of the clean activations, the last sample's gradients, and the mean powers of all."""
         if self._strict:
             mass = (d[2] * widen(a)).flatten(2).sum(2)[(..., *[None] * (a.dim() - 2))]
             return (d[1] / (2 * d[1] + mass + eps) * widen(last).relu()).flatten(2).sum(2)
@@ -112,11 +136,6 @@ class SmoothGradCAMpp(_GradCAM):
         powers = torch.stack([as_pictures(one) for one in d])[:, :, None]
         options = method.resolve({"variant": "corrected", "eps": eps})
         return method(options, as_pictures(widen(a))[:, None], powers)[:, 0, :, 0, 0]
-
-    def _others(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Further inputs of the last forward."""
-        args, kwargs = self._call or ((), {})
-        return args[1:], kwargs
 
     def _extra_repr(self) -> str:
         return f"{super()._extra_repr()}, num_samples={self.num_samples}, std={self.std}"
