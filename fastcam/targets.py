@@ -134,6 +134,7 @@ def resolve(target: TargetSpec, logits: Any, images: int) -> Target:
     if target is None:
         return Target(logits.detach().argmax(1, keepdim=True), (), True, images)
     classes, single = _classes(target, logits.detach(), images)
+    classes = classes.clone() if classes.is_inference() else classes  # autograd keeps it
     count = logits.shape[1]
     if classes.numel() and (int(classes.min()) < 0 or int(classes.max()) >= count):
         wrong = classes[(classes < 0) | (classes >= count)][0]

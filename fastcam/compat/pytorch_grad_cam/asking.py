@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -157,7 +158,7 @@ def asked(targets: Any, images: int) -> Asked:
         return Asked(None)
     if isinstance(targets, Whole):
         return Asked([[targets]])
-    if isinstance(targets, Tensor) and targets.dim():
+    if isinstance(targets, (Tensor, np.ndarray)) and targets.ndim:
         targets = targets.tolist()
     if not isinstance(targets, Sequence) or isinstance(targets, str):
         return Asked([[one_target(targets)] * images])

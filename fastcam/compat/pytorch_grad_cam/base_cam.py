@@ -63,6 +63,8 @@ class BaseCAM:
         TypeError: an argument that is no longer there, or target layers that are none.
     """
 
+    batch_size: int  # rows of a masked forward, where somebody sets it
+
     _method: ClassVar[str | None] = None  # fastcam's method; None where NumPy hooks are the only way
     _targetless: ClassVar[bool] = False  # the same map for every target
     _clipped: ClassVar[bool] = True  # the engine cuts negative values before it resizes, as pytorch-grad-cam does
