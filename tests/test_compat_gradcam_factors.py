@@ -140,6 +140,7 @@ def test_guided_backpropagation_leaves_all_as_it_was():
     with torch.no_grad():
         first, second = guided(x, 1), guided(x, 1)
     assert np.array_equal(first, second)  # the peer's second call adds the first one's gradient
+    np.testing.assert_allclose(guided(torch.cat([x, -x])), guided(x), rtol=0, atol=1e-6)  # of the first image
     assert list(model.modules()) == modules
     assert all(module.training for module in modules)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

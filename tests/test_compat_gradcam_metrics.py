@@ -211,6 +211,8 @@ def test_the_model_is_left_alone_and_runs_in_evaluation_mode():
     np.testing.assert_allclose(detections, ((X * torch.from_numpy(CAMS)[:, None]) - X).mean((2, 3)).sum(1), atol=1e-6)
     half = cam_mult_image.DropInConfidence()(X.bfloat16(), CAMS, [ClassifierOutputTarget(0)], model.bfloat16())
     assert half.dtype == np.float32
+    one_channel = cam_mult_image.CamMultImageConfidenceChange()(X, CAMS[:, None], TARGETS, TOY.module)
+    assert np.array_equal(one_channel, cam_mult_image.CamMultImageConfidenceChange()(*ARGS))
     several = confidence.PerturbationConfidenceMetric(lambda image, cam: image)(
         X, CAMS, [RawScoresOutputTarget()], TOY.module
     )

@@ -160,8 +160,10 @@ GRADCAM_TOOLS: tuple[Difference, ...] = (
         PEER,
         "GuidedBackpropReLUModel",
         "ReLU modules only: plain gradients through functional ReLUs and ReLU6; swaps the modules and puts one shared "
-        "ReLU back; fills .grad of all parameters, and adds up that of the images from call to call",
-        "every ReLU that runs; the model, its mode and all .grad as they were; a ValueError where no ReLU runs",
+        "ReLU back; fills .grad of all parameters, and adds up that of the images from call to call; "
+        "target_category=None of several images is an IndexError, and the ReLUs stay swapped",
+        "every ReLU that runs; the model, its mode and all .grad as they were; the first image's class; a ValueError "
+        "where no ReLU runs",
         "the rule is of the function, not of the module: R_in = R_out [R_out > 0] [x > 0]",
         "Springenberg 2015, arXiv:1412.6806, fig. 1",
         "none",

@@ -62,12 +62,14 @@ def score_outputs(outputs: Any, targets: Sequence[Callable[[Any], Any]]) -> Tens
 
 
 def check_maps(images: Tensor, cams: Any) -> Tensor:
-    """The maps as a tensor (B, H, W), one pixel for each of the images'.
+    """The maps as a tensor (B, H, W), one pixel for each of the images', given so or as (B, 1, H, W).
 
     Raises:
         ValueError: another shape.
     """
     maps = to_tensor(cams, "cams")
+    if isinstance(images, Tensor) and maps.dim() == images.dim() and maps.shape[1] == 1:
+        maps = maps[:, 0]
     if not isinstance(images, Tensor) or maps.shape != (len(images), *images.shape[2:]):
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(
