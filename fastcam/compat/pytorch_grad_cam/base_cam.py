@@ -115,7 +115,7 @@ class BaseCAM:
         self._device: torch.device | None = None
         if self.strict_compat:
             model.eval()
-        self.activations_and_grads = ActivationsAndGradients(model, self.target_layers, reshape_transform, detach)
+        self.activations_and_grads: Any = ActivationsAndGradients(model, self.target_layers, reshape_transform, detach)
 
     @property
     def device(self) -> torch.device:
