@@ -220,7 +220,9 @@ def random_weights() -> Iterator[None]:
         if weights not in made:
             builders = [name for name in models.list_models() if isinstance(weights, models.get_model_weights(name))]
             torch.manual_seed(0)
-            made[weights] = models.get_model(builders[0], weights=None).state_dict()
+            # With weights, torchvision builds these with the second classifier that they leave out without.
+            more = {"aux_loss": True} if builders[0].startswith(("deeplabv3", "fcn_")) else {}
+            made[weights] = models.get_model(builders[0], weights=None, **more).state_dict()
         return made[weights]
 
     WeightsEnum.get_state_dict = state  # pyright: ignore[reportAttributeAccessIssue]
