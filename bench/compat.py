@@ -22,10 +22,11 @@ from bench import machine
 from bench.clock import Timing, alternate, seconds
 from bench.models import Subject, subject
 from bench.rows import Row, duration, stamped, table
+from bench.works import LITE0
 
 Make = Callable[[nn.Module], tuple[Any, Callable[[], Tensor]]]  # for a network: an object, and what makes its map
 
-NETWORKS = ("resnet18", "mobilenet_v3_small")
+NETWORKS = ("resnet18", LITE0)
 GRADIENTS = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "LayerCAM", "HiResCAM", "GradCAMElementWise")
 KINDS = ("call", "new object and one call", "first call on a network")
 SECONDS = {True: 0.5, False: 4.0}  # for the rounds of a short one
@@ -102,13 +103,19 @@ def _torchcam(
     library: Any = importlib.import_module(f"{root}.methods")
     layers = entry.layers_of(asked, model)
     size = tuple(asked.images.shape[1:])
-    extractor = getattr(library, entry.name)(model, layers if entry.layers > 1 else layers[0], size, **entry.options)
+    extractor = getattr(library, entry.name)(
+        model, layers if entry.layers > 1 else layers[0], input_shape=size, **entry.options
+    )  # fmt: skip
 
     def run() -> Tensor:
         scores = model(asked.images)
         return extractor(classes, scores)[0].detach()
 
     return extractor, run
+
+
+class PeerError(Exception):
+    """What a peer says where it does not run."""
 
 
 def entries() -> Iterator[Entry]:
@@ -134,8 +141,12 @@ def run(given: argparse.Namespace) -> list[Row]:
         asked = subject(network, None, 1, given.device, given.weights)
         for entry in entries():
             if given.only in f"{entry.who} {entry.name} {network}" and not (given.quick and entry.long):
-                with quiet():
-                    rows = measure(entry, asked, given.quick)
+                try:
+                    with quiet():
+                        rows = measure(entry, asked, given.quick)
+                except PeerError as error:
+                    print(f"  {entry.who} {entry.line}, {network}: the peer does not run here: {error}", flush=True)
+                    continue
                 found += stamped(rows, machine.describe(given.device))
                 print("\n".join(f"  {line(*pair)}" for pair in pairs(rows)), flush=True)
     print(text(found))
@@ -144,8 +155,12 @@ def run(given: argparse.Namespace) -> list[Row]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the peers' warnings, log and progress bars."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    """Without the peers' warnings, prints, log and progress bars."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
@@ -155,7 +170,11 @@ def quiet() -> Iterator[None]:
 
 
 def measure(entry: Entry, asked: Subject, quick: bool = False) -> list[Row]:
-    """The rows of one class on one network, each contender on copies of its own."""
+    """The rows of one class on one network, each contender on copies of its own.
+
+    Raises:
+        PeerError: the peer's class does not run on this network.
+    """
     with torch.no_grad():
         classes = asked.model(asked.images).argmax(1).tolist()
     roots = {"fastcam": FASTCAM + entry.peer, entry.who: entry.peer}
@@ -164,10 +183,7 @@ def measure(entry: Entry, asked: Subject, quick: bool = False) -> list[Row]:
     try:
         theirs = _anew(makers[entry.who], models[entry.who])
     except Exception as error:  # whatever a peer raises: it has no time to compare with
-        print(
-            f"  {entry.who} {entry.line}, {asked.name}: the peer does not run here: {str(error).splitlines()[0][:90]}"
-        )
-        return []
+        raise PeerError(str(error).partition("\n")[0][:90]) from error
     away = float((_anew(makers["fastcam"], models["fastcam"]).double() - theirs.double()).abs().max())
     rows = []
     for kind in KINDS[1:2] if entry.long else KINDS[: 2 if quick else 3]:
