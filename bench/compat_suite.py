@@ -68,7 +68,7 @@ class Counts:
         passed, failed, skipped: tests.
         seconds: of the whole process.
         both_seconds: of the tests alone that pass on both.
-        weights: "pretrained", or "random" where the tests asked for weights that could not be had.
+        weights: "as asked for", or "random" where the tests asked for weights that could not be had.
         commit, fastcam, torch, processor, threads, date: where it was made.
     """
 
@@ -165,7 +165,7 @@ class Report:
                 skipped=run.count("skipped"),
                 seconds=run.seconds,
                 both_seconds=times[who],
-                weights="random" if self.random_weights else "pretrained",
+                weights="random" if self.random_weights else "as asked for",
                 **shared,
             )
             for who, run in (("fastcam", self.ours), (self.peer, self.theirs))
