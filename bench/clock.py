@@ -55,6 +55,9 @@ def seconds(call: Call) -> float:
     return time.perf_counter() - began
 
 
+REST = 0.05  # seconds before each: NumPy's threads go on spinning after its linear algebra, and would slow the next one
+
+
 def alternate(
     calls: Mapping[str, Call], budget: float, least: int = 5, most: int = 60, warm: int = 2
 ) -> dict[str, Timing]:
@@ -77,6 +80,7 @@ def alternate(
     while len(rounds[order[0]]) < wanted:
         shuffle(order)
         for name in order:
+            time.sleep(REST)
             rounds[name].append(seconds(calls[name]))
         done = len(rounds[order[0]])
         each = (time.perf_counter() - began) / done
