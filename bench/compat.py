@@ -29,7 +29,7 @@ Make = Callable[[nn.Module], tuple[Any, Callable[[], Tensor]]]  # for a network:
 NETWORKS = ("resnet18", LITE0)
 GRADIENTS = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "LayerCAM", "HiResCAM", "GradCAMElementWise")
 KINDS = ("call", "new object and one call", "first call on a network")
-SECONDS = {True: 0.5, False: 4.0}  # for the rounds of a short one
+SECONDS = {True: 0.5, False: 1.0}  # for the rounds of a short one
 FASTCAM = "fastcam.compat."
 
 
