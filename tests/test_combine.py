@@ -44,7 +44,8 @@ def test_principal_component_as_the_peer_projects(method: str, network: str) -> 
 def test_sign_agrees_with_the_sum() -> None:
     toy, x = shared("deep"), inputs("deep")
     plain, eigen = (CAM(toy.module, "layercam", toy.layer, combine=how).explain(x).raw for how in ("sum", "eigen"))
-    assert isinstance(plain, torch.Tensor) and isinstance(eigen, torch.Tensor)
+    assert isinstance(plain, torch.Tensor)
+    assert isinstance(eigen, torch.Tensor)
     assert bool(((plain * eigen).sum((1, 2)) > 0).all())
 
 
