@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from .evidence import Activations, Classifier, Gradients
 from .registry import method
-
-SMALL = 128  # side of a Gram matrix up to which one thread is as fast; at 256 two take half the time
 
 
 @method("cam", Classifier(), paper="Zhou 2016, arXiv:1512.04150, eq. 1-2", clip="never")
@@ -37,29 +32,13 @@ def principal(o: Tensor, centered: bool) -> Tensor:
     total = o.sum(-2)
     if centered:
         o = o - o.mean(-1, keepdim=True)
-    small = o.device.type == "cpu" and min(o.shape[-2:]) <= SMALL
-    with one_thread() if small else contextlib.nullcontext():
-        if o.shape[-1] <= o.shape[-2]:
-            values, vectors = torch.linalg.eigh(o.mT @ o)
-            projected = values[..., -1:].clamp_min(0).sqrt() * vectors[..., -1]
-        else:
-            vectors = torch.linalg.eigh(o @ o.mT).eigenvectors[..., -1:]
-            projected = (o * vectors).sum(-2)
+    if o.shape[-1] <= o.shape[-2]:
+        values, vectors = torch.linalg.eigh(o.mT @ o)
+        projected = values[..., -1:].clamp_min(0).sqrt() * vectors[..., -1]
+    else:
+        vectors = torch.linalg.eigh(o @ o.mT).eigenvectors[..., -1:]
+        projected = (o * vectors).sum(-2)
     return with_sign_of(projected, total).unflatten(-1, size)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread on the CPU, because a small eigenproblem may wait for others far longer than it computes.
-
-    torch's setting is as before afterwards.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def with_sign_of(projected: Tensor, total: Tensor) -> Tensor:
