@@ -65,6 +65,34 @@ class Levels(nn.Module):
         return {"0": fine, "1": self.coarse(fine).relu()}
 
 
+class Pair(nn.Module):
+    """A layer that gives two maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(3, 4, 4, 4)
+
+    def forward(self, x):
+        return self.one(x), self.other(x)
+
+
+class Both(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, maps):
+        return self.head((maps[0] * maps[1].relu()).mean((2, 3)))
+
+
+def two():
+    return nn.Sequential(Pair(), Both())
+
+
+def second(given):
+    return given[1]
+
+
 def built(network, *args):
     torch.manual_seed(0)
     return network(*args).eval()
@@ -126,6 +154,15 @@ def test_a_tuple_is_given_as_the_layer_gives_it():
     assert_close(
         CAM(other, "gradcam", "mix", reshape=lambda out: first_sixteen(out[0])).explain(IMAGES, target=0).raw, wanted
     )
+
+
+def test_another_tensor_than_the_first_is_looked_at_only():
+    model = built(two)
+    assert_close(CAM(model, "activationmap", "0", reshape=second).explain(IMAGES).raw, model[0](IMAGES)[1].mean(1))
+    with pytest.raises(ValueError, match="does not depend"):
+        CAM(model, "gradcam", "0", reshape=second)(IMAGES)
+    with pytest.raises(ValueError, match="another one than the first"):
+        CAM(model, "ablationcam", "0", reshape=second)(IMAGES)
 
 
 def test_a_function_that_shows_the_usual_maps_keeps_the_closed_form():

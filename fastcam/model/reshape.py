@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastcam.ops.spaces import as_pictures
 
-from .outputs import describe, replace_first
+from .outputs import describe, first_tensor, replace_first
 from .tokens import Layout
 
 Reshape = Callable[[Any], Tensor]
@@ -53,7 +53,7 @@ class Reshaped(Layout):
     def require_one(self) -> Callable[[Tensor], Tensor]:
         """The function; raises where the maps are of several tensors."""
         if self.see is None:
-            raise self._cannot("joins several tensors")
+            raise self._cannot("joins several tensors, or shows another one than the first")
         return self.see
 
     @staticmethod
@@ -65,8 +65,23 @@ class Reshaped(Layout):
 
 
 def joined(reshape: Reshape, output: Any) -> Tensor | None:
-    """The maps of an output of several tensors by name, such as a feature pyramid; None of any other output."""
-    return reshape(output) if isinstance(output, Mapping) else None
+    """The maps of an output that are no part of its first tensor, such as a feature pyramid's; None of any other."""
+    if isinstance(output, Tensor):
+        return None
+    return reshape(output) if isinstance(output, Mapping) or not _shows_first(reshape, output) else None
+
+
+def _shows_first(reshape: Reshape, output: Any) -> bool:
+    """Whether the function shows the output's first tensor, where the network is cut and differentiated."""
+    first = first_tensor(output)
+    if first is None or not first.is_floating_point():
+        return False
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = first.detach().clone().requires_grad_()
+        maps = reshape(replace_first(output, leaf))
+        if not isinstance(maps, Tensor) or not maps.requires_grad:
+            return False
+        return torch.autograd.grad(maps.sum(), leaf, retain_graph=True, allow_unused=True)[0] is not None
 
 
 def layout_by(reshape: Reshape, output: Any, tensor: Tensor, usual: Layout | None) -> Layout:

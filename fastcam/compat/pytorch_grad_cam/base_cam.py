@@ -70,6 +70,7 @@ class BaseCAM:
     _clipped: ClassVar[bool] = True  # the engine cuts negative values before it resizes, as pytorch-grad-cam does
     _gives_map: ClassVar[bool] = False  # the method has no weighed channels for eigen_smooth
     _method_is_at_input: ClassVar[bool] = False  # it has no target layers
+    _runs_again: ClassVar[bool] = False  # as arrays it runs the model on masked images
 
     def __init__(
         self,

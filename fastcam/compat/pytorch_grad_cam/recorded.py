@@ -33,6 +33,11 @@ def recorded(cam: BaseCAM, inputs: Inputs, column: list[Any] | None, eigen_smoot
     """
     images = inputs.images
     watch = cam.activations_and_grads
+    if cam._runs_again and (inputs.args or inputs.kwargs):
+        raise ValueError(
+            f"{type(cam).__name__} with an override, its own ablation layer, a ratio below 1 or strict_compat runs the "
+            "model on masked images alone, and it has further inputs; leave these out, or use GradCAM"
+        )
     foreign = not isinstance(watch, ActivationsAndGradients)
     grad = cam.uses_gradients or cam.compute_input_gradient or not cam.detach
     with evaluation(cam.model), torch.inference_mode(False), torch.enable_grad():

@@ -27,6 +27,7 @@ class ScoreCAM(BaseCAM):
     """
 
     _method = "scorecam"
+    _runs_again = True
 
     def __init__(
         self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
@@ -69,6 +70,7 @@ class AblationCAM(BaseCAM):
     """
 
     _method = "ablationcam"
+    _runs_again = True
 
     def __init__(
         self,

@@ -106,7 +106,10 @@ class SESS:
             (B, H, W)
         """
         cam = self.base_cam
-        images = Inputs.of(input_tensor, (), None, cam.device).images
+        inputs = Inputs.of(input_tensor, (), None, cam.device)
+        if inputs.args or inputs.kwargs:
+            raise TypeError("SESS cuts windows out of images alone, and the model has further inputs; use GradCAM")
+        images = inputs.images
         wanted = asked(targets, len(images))
         maps = self._in_engine(images, wanted, eigen_smooth)
         if maps is None:

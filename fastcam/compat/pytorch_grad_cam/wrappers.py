@@ -81,13 +81,21 @@ class FinerCAM:
             (B, H, W)
         """
         if targets is None:
-            targets = self._targets(input_tensor, alpha, comparison_categories, target_idx, options)
+            targets = self._targets(input_tensor, alpha, comparison_categories, target_idx, eigen_smooth, options)
         return self.base_cam(input_tensor, targets, eigen_smooth=eigen_smooth, **options)
 
     def _targets(
-        self, given: Any, alpha: float, places: Sequence[int] | None, category: int | None, options: dict[str, Any]
+        self,
+        given: Any,
+        alpha: float,
+        places: Sequence[int] | None,
+        category: int | None,
+        eigen_smooth: bool,
+        options: dict[str, Any],
     ) -> Any:
-        if self.uses_gradients and isinstance(self.base_cam, BaseCAM):  # the score is taken once, of the images alone
+        # Where the score is taken once, of the images alone, and no subclass is handed the targets.
+        own = isinstance(self.base_cam, BaseCAM) and engine_serves(self.base_cam, eigen_smooth)
+        if self.uses_gradients and own and not options.get("aug_smooth"):
             return Whole(lambda outputs: finer(outputs, alpha, places, category))
         inputs = Inputs.of(given, options.get("model_args", ()), options.get("model_kwargs"), self.base_cam.device)
         args, kwargs = inputs.placed(inputs.images)

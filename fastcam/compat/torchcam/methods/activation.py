@@ -81,7 +81,7 @@ class CAM(_CAM):
                 f"`fc_layer` reads {self._fc_weights.shape[1]} features, layer {self.target_names[0]!r} has {channels} "
                 "channels; name the layer that is pooled for it"
             )
-        return [self._fc_weights[class_idx].view(-1, channels)]
+        return [self._fc_weights[class_idx, :].view(-1, channels)]
 
 
 class ScoreCAM(_CAM):

@@ -55,7 +55,7 @@ class SmoothGradCAMpp(_GradCAM):
 
     def _store_input(self, _: nn.Module, input_: tuple[Any, ...]) -> None:
         """Keep a copy of the input, whose buffer the user may fill again."""
-        if self._ihook_enabled:
+        if self._ihook_enabled and self._hooks_enabled:
             self._input = input_[0].detach().clone()
 
     def _get_weights(
