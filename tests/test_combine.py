@@ -55,3 +55,10 @@ def test_methods_without_weighed_channels_say_so() -> None:
         CAM(toy.module, "eigencam", toy.layer, combine="eigen")
     with pytest.raises(ValueError, match="combine must be one of 'sum', 'eigen', got 'svd'"):
         CAM(toy.module, "gradcam", toy.layer, combine="svd")
+
+
+@pytest.mark.parametrize(("method", "options"), [("integratedgradcam", {}), ("smoothgradcampp", {"mode": "maps"})])
+def test_means_of_finished_maps_have_no_channels_to_combine(method: str, options: dict) -> None:
+    toy, x = shared("deep"), inputs("deep")
+    with pytest.raises(ValueError, match="leave combine='eigen' out"):
+        CAM(toy.module, method, toy.layer, combine="eigen", samples=2, **options)(x)

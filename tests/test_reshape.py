@@ -195,6 +195,11 @@ def test_maps_of_several_tensors_are_looked_at_and_never_masked():
         CAM(model, "gradcam", "body", reshape=together)(IMAGES)
 
 
+def test_what_a_function_makes_of_names_must_be_a_tensor():
+    with pytest.raises(ValueError, match="gave a list"):
+        CAM(built(Pyramid), "eigencam", "body", reshape=lambda levels: list(levels.values()))(IMAGES)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

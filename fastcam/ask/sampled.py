@@ -28,6 +28,11 @@ def sampled(question: Question, forwards: list[Forward], target: Target) -> list
     evidence = question.method.evidence
     assert isinstance(evidence, Gradients)
     every_class_in_one_pass(question, forwards[0], "gradients")
+    if question.combine != "sum" and question.options.get("mode") != "derivatives":
+        raise ValueError(
+            f"{question.method.name} is here a mean of finished maps and has no weighed channels of its own; leave "
+            f"combine={question.combine!r} out"
+        )
     maps: list[Any] = [0.0] * len(forwards)
     powers: list[Any] = [0.0] * len(forwards)
     start = baseline_of(question) if evidence.path else None

@@ -66,9 +66,12 @@ class Reshaped(Layout):
 
 def joined(reshape: Reshape, output: Any) -> Tensor | None:
     """The maps of an output that are no part of its first tensor, such as a feature pyramid's; None of any other."""
-    if isinstance(output, Tensor):
+    if isinstance(output, Tensor) or (not isinstance(output, Mapping) and _shows_first(reshape, output)):
         return None
-    return reshape(output) if isinstance(output, Mapping) or not _shows_first(reshape, output) else None
+    maps = reshape(output)
+    if not isinstance(maps, Tensor):
+        raise ValueError(f"reshape= must give maps (B, C, h, w) of a {describe(output)}, it gave a {describe(maps)}")
+    return maps
 
 
 def _shows_first(reshape: Reshape, output: Any) -> bool:

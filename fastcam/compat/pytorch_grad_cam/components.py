@@ -59,11 +59,6 @@ class EigenGradCAM(BaseCAM):
     _method = "eigengradcam"
     _gives_map = True
 
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
-
     def _plain(self, eigen_smooth: bool) -> bool:
         return not self.strict_compat
 
@@ -85,11 +80,6 @@ class SegEigenCAM(BaseCAM):
 
     _method = "segeigencam"
     _gives_map = True
-
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
 
     def _plain(self, eigen_smooth: bool) -> bool:
         return True

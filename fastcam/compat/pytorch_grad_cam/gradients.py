@@ -20,11 +20,6 @@ class GradCAM(BaseCAM):
 
     _method = "gradcam"
 
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
-
     def get_cam_weights(
         self, input_tensor: Tensor, target_layers: nn.Module, targets: list[Any], activations: Any, grads: Any
     ) -> np.ndarray:
@@ -36,11 +31,6 @@ class GradCAMPlusPlus(BaseCAM):
     """w_k = Σ_ij α relu(g), α = g² / (2 g² + g³ Σ A_k + 1e-6): Chattopadhay 2018, arXiv:1710.11063, eq. 19."""
 
     _method = "gradcampp"
-
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
 
     def _options(self) -> dict[str, Any]:
         return {"eps": 1e-6}
@@ -57,11 +47,6 @@ class XGradCAM(BaseCAM):
 
     _method = "xgradcam"
 
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
-
     def _options(self) -> dict[str, Any]:
         return {"eps": 1e-7}
 
@@ -76,11 +61,6 @@ class HiResCAM(BaseCAM):
     """L = Σ_k g_k A_k: Draelos 2020, arXiv:2011.08891. With `eigen_smooth` it is no longer faithful in its sense."""
 
     _method = "hirescam"
-
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
 
     def get_cam_image(
         self,
@@ -100,11 +80,6 @@ class LayerCAM(BaseCAM):
 
     _method = "layercam"
 
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
-
     def get_cam_image(
         self,
         input_tensor: Tensor,
@@ -122,11 +97,6 @@ class GradCAMElementWise(BaseCAM):
     """L = Σ_k relu(g_k A_k), which has no paper."""
 
     _method = "gradcamelementwise"
-
-    def __init__(
-        self, model: nn.Module, target_layers: Sequence[nn.Module], reshape_transform: Reshape = None, **options: Any
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, **options)
 
     def get_cam_image(
         self,
